@@ -1,0 +1,88 @@
+"""Canonical ids -> row ids, for every known recipe. Knows nothing of text or files.
+
+One compiled kernel without the GIL; `reference.row_ids` is the obvious version.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from engram_local.spec import Boundary, HashSpec
+
+DEAD_ID = -1
+"""A position that has no token (an image placeholder in DeepSeek V4.1)."""
+
+
+class RowHasher:
+    """The hash of one memory layer. Immutable, so safe from any thread."""
+
+    def __init__(self, spec: HashSpec) -> None:
+        self._spec = spec
+        orders = range(2, spec.max_ngram + 1)
+        self._multipliers = np.array(spec.multipliers, np.uint64)
+        self._sizes = np.array(spec.sizes, np.uint64)
+        self._offsets = np.array(spec.offsets, np.uint64)
+        self._shifts = np.zeros((len(orders), spec.max_ngram), np.int64)
+        for line, order in enumerate(orders):
+            self._shifts[line, :order] = spec.shifts(order)
+
+    @property
+    def context(self) -> int:
+        """Earlier ids that the hash of one position looks at."""
+        return self._spec.max_ngram - 1
+
+    def row_ids(
+        self, canonical_ids: NDArray[np.int64], n_before: int = 0
+    ) -> NDArray[np.int64]:
+        """Return the rows of each position: (n_tokens, n_slots) int64.
+
+        canonical_ids: (n_before + n_tokens,) int64. The first `n_before` ids only
+        give context; where there are fewer than `context` of them, the sequence
+        starts there.
+        """
+        out = np.empty((len(canonical_ids) - n_before, self._spec.n_slots), np.int64)
+        _row_ids(
+            canonical_ids,
+            n_before,
+            self._multipliers,
+            self._shifts,
+            self._sizes,
+            self._offsets,
+            self._spec.fill_id,
+            self._spec.boundary is Boundary.EOS,
+            out,
+        )
+        return out
+
+
+@numba.njit(
+    "void(i8[::1], i8, u8[::1], i8[:, ::1], u8[::1], u8[::1], i8, b1, i8[:, ::1])",
+    nogil=True,
+    cache=True,
+)
+def _row_ids(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    ids, n_before, multipliers, shifts, sizes, offsets, fill_id, eos_rule, out
+):
+    n_orders = shifts.shape[0]
+    n_heads = sizes.shape[0] // n_orders
+    window = np.empty(multipliers.shape[0], np.uint64)
+    for position in range(out.shape[0]):
+        hidden = False
+        for shift in range(window.shape[0]):
+            source = n_before + position - shift
+            if source < 0 or ids[source] < 0:
+                hidden = True
+            elif eos_rule and shift > 0 and ids[source] == fill_id:
+                hidden = True
+            window[shift] = np.uint64(fill_id if hidden else ids[source])
+        for order in range(n_orders):
+            mixed = np.uint64(0)
+            for term in range(order + 2):
+                mixed ^= window[shifts[order, term]] * multipliers[term]
+            for head in range(n_heads):
+                slot = order * n_heads + head
+                out[position, slot] = np.int64(
+                    offsets[slot] + mixed % sizes[slot]
+                )

@@ -1,0 +1,36 @@
+"""Units: bytes are integers until they are printed. Imports nothing of ours."""
+
+from __future__ import annotations
+
+import unicodedata
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+def format_bytes(n_bytes: int) -> str:
+    """Return a size for people, in binary units: `8.3 MiB`."""
+    for unit_bytes, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if n_bytes >= unit_bytes:
+            return f"{n_bytes / unit_bytes:.1f} {name}"
+    return f"{n_bytes} B"
+
+
+def format_count(count: int) -> str:
+    """Return an integer with thousands separators: `134,515,008`."""
+    return f"{count:,}"
+
+
+def escape_control(text: str) -> str:
+    r"""Return `text` with control characters as `\x1b`, for a terminal.
+
+    Names and metadata come from files that anybody may have written; an escape
+    sequence in them could drive the terminal. Newline and tab stay.
+    """
+    return "".join(
+        f"\\x{ord(char):02x}"
+        if unicodedata.category(char) in ("Cc", "Cf") and char not in "\n\t"
+        else char
+        for char in text
+    )
