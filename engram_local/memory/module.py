@@ -1,0 +1,58 @@
+"""What a memory file holds, without its rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engram_local.spec import Fingerprint, FusionSpec, MemorySpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FusionWeights:
+    """The small weights of one memory layer; all float32, C order.
+
+    E = slots x row width, d = hidden size, B = branches, K = convolution taps.
+    """
+
+    key: NDArray[np.float32]
+    """(B * d, E): the keys of all branches in one matrix."""
+
+    value: NDArray[np.float32]
+    """(d, E): shared by the branches."""
+
+    key_norm: NDArray[np.float32]
+    """(B, d)"""
+
+    query_norm: NDArray[np.float32]
+    """(B, d)"""
+
+    key_bias: NDArray[np.float32] | None = None
+    """(B * d,)"""
+
+    value_bias: NDArray[np.float32] | None = None
+    """(d,)"""
+
+    conv_norm: NDArray[np.float32] | None = None
+    """(B, d)"""
+
+    conv: NDArray[np.float32] | None = None
+    """(B * d, K): the last tap multiplies the current position."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryModule:
+    """A memory: its numbers, its small weights, its token map; rows stay in `path`."""
+
+    path: Path
+    spec: MemorySpec
+    fusion: FusionSpec
+    fingerprint: Fingerprint
+    token_map: NDArray[np.int32]
+    """(vocab_size,): canonical id of every token id."""
+
+    weights: tuple[FusionWeights, ...]
+    """One per layer, in the order of `spec.layers`."""

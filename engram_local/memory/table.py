@@ -1,0 +1,174 @@
+"""The table of one memory layer, in RAM or mapped from its file.
+
+Both tiers hand out the same rows behind one `gather`; a test compares the bytes.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engram_local.errors import TableError
+from engram_local.memory.rows import decode_rows
+from engram_local.spec import TableSpec
+from engram_local.units import MIB, format_count
+
+Progress = Callable[[int, int], None]
+"""Called with bytes done and bytes in all."""
+
+_READ_BYTES = 16 * MIB
+
+
+class Table(Protocol):
+    """Rows by row id. Safe to gather from several threads until it is closed."""
+
+    tier: str
+    spec: TableSpec
+
+    def gather(
+        self, row_ids: NDArray[np.int64], out: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Decode rows into `out` and return it.
+
+        row_ids: (n_rows,) int64; out: (n_rows, width) float32. Raises TableError for
+        an id outside the table, a closed table, or a file that became shorter.
+        """
+
+    def close(self) -> None:
+        """Give the memory back. Calling it twice is fine."""
+
+
+def open_table(
+    path: Path, spec: TableSpec, tier: str, *, progress: Progress | None = None
+) -> Table:
+    """Open the rows of one layer in `tier`: "ram" or "mmap".
+
+    Raises TableError if the file cannot be read or is shorter than `spec` needs.
+    """
+    if tier == "ram":
+        return RamTable(path, spec, progress=progress)
+    return MmapTable(path, spec)
+
+
+class MmapTable:
+    """Rows read through a private file mapping: resident only where they were used."""
+
+    tier = "mmap"
+
+    def __init__(self, path: Path, spec: TableSpec) -> None:
+        self.spec = spec
+        self._path = path
+        self._file = _open(path, spec)
+        self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        if hasattr(mmap, "MADV_RANDOM"):  # not on Windows
+            # Without it a fault reads ahead: 128 KiB and more for one small row.
+            self._map.madvise(mmap.MADV_RANDOM, *_page_range(spec))
+        self._bytes: NDArray[np.uint8] | None = np.frombuffer(self._map, np.uint8)
+
+    def gather(
+        self, row_ids: NDArray[np.int64], out: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """See `Table.gather`; the file's size is checked once per call."""
+        if self._bytes is None:
+            raise TableError(f"the table of {self._path} is closed")
+        # Reading a mapped page past a new end of file would raise SIGBUS; what slips
+        # through between this check and the read ends in memory/libc.py.
+        _check_size(self._path, os.fstat(self._file.fileno()).st_size, self.spec)
+        starts = _starts(row_ids, self.spec, self.spec.offset_bytes)
+        return decode_rows(self._bytes, starts, self.spec.row_type, out)
+
+    def close(self) -> None:
+        """Drop the view, then the mapping: the other order raises BufferError."""
+        if self._bytes is None:
+            return
+        self._bytes = None
+        self._map.close()
+        self._file.close()
+
+
+class RamTable:
+    """Rows read once into anonymous memory."""
+
+    tier = "ram"
+
+    def __init__(
+        self, path: Path, spec: TableSpec, *, progress: Progress | None = None
+    ) -> None:
+        self.spec = spec
+        self._path = path
+        self._bytes: NDArray[np.uint8] | None = _read(path, spec, progress)
+
+    def gather(
+        self, row_ids: NDArray[np.int64], out: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """See `Table.gather`."""
+        if self._bytes is None:
+            raise TableError(f"the table of {self._path} is closed")
+        starts = _starts(row_ids, self.spec, 0)
+        return decode_rows(self._bytes, starts, self.spec.row_type, out)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._bytes = None
+
+
+def _open(path: Path, spec: TableSpec) -> BinaryIO:
+    try:
+        file = open(path, "rb")
+    except OSError as error:
+        raise TableError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        _check_size(path, os.fstat(file.fileno()).st_size, spec)
+    except TableError:
+        file.close()
+        raise
+    return file
+
+
+def _read(
+    path: Path, spec: TableSpec, progress: Progress | None
+) -> NDArray[np.uint8]:
+    table = np.empty(spec.n_bytes, np.uint8)
+    view = memoryview(table)
+    with _open(path, spec) as file:
+        file.seek(spec.offset_bytes)
+        for start in range(0, spec.n_bytes, _READ_BYTES):
+            piece = view[start : start + _READ_BYTES]
+            if file.readinto(piece) != len(piece):
+                raise TableError(f"{path} became shorter while it was read")
+            if progress is not None:
+                progress(start + len(piece), spec.n_bytes)
+    return table
+
+
+def _check_size(path: Path, file_bytes: int, spec: TableSpec) -> None:
+    needed = spec.offset_bytes + spec.n_bytes
+    if file_bytes < needed:
+        raise TableError(
+            f"{path} is {format_count(file_bytes)} bytes, its table ends at byte "
+            f"{format_count(needed)}",
+            hint="the file was cut off or replaced while in use: restore it",
+        )
+
+
+def _starts(
+    row_ids: NDArray[np.int64], spec: TableSpec, base_bytes: int
+) -> NDArray[np.int64]:
+    """Return where each row begins; every id is checked, once per batch."""
+    if row_ids.size and not (0 <= row_ids.min() and row_ids.max() < spec.n_rows):
+        raise TableError(
+            f"row ids {row_ids.min()} to {row_ids.max()} were asked for, the table "
+            f"has rows 0 to {spec.n_rows - 1}"
+        )
+    return row_ids * spec.row_bytes + base_bytes
+
+
+def _page_range(spec: TableSpec) -> tuple[int, int]:
+    start = spec.offset_bytes // mmap.PAGESIZE * mmap.PAGESIZE
+    return start, spec.offset_bytes + spec.n_bytes - start
