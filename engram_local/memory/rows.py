@@ -111,8 +111,16 @@ def _half(low, high):  # type: ignore[no-untyped-def]  # pragma: no cover - comp
     return np.uint32(bits).view(np.float32)
 
 
+# A file mapping is a read-only array; a writable one is accepted in its place.
+_BUFFER = numba.types.Array(numba.u1, 1, "C", readonly=True)
+
+
 @numba.njit(
-    "void(u1[::1], i8[::1], i8, f4[::1], f4[::1], f4[:, ::1])", nogil=True, cache=True
+    numba.void(
+        _BUFFER, numba.i8[::1], numba.i8, numba.f4[::1], numba.f4[::1], numba.f4[:, ::1]
+    ),
+    nogil=True,
+    cache=True,
 )
 def _decode(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     buffer, starts, code, e4m3, e8m0, out
