@@ -147,6 +147,10 @@ class Memory(nn.Module):
             MemoryLayer(spec, recipe.width, fusion) for spec in self.hashes
         )
 
+    def memory_layers(self) -> list[MemoryLayer]:
+        """Return the layers with their type, which ModuleList forgets."""
+        return [layer for layer in self.layers if isinstance(layer, MemoryLayer)]
+
     def row_ids(self, sequences: Sequence[NDArray[np.int64]], skip: int) -> Tensor:
         """Return (n_layers, batch, n_tokens, n_slots) of padded sequences.
 
@@ -185,7 +189,7 @@ class Injector:
             return hidden
         number = self._memory.recipe.layer_ids.index(layer_id)
         before = self._before[number] if self._before else None
-        layer = self._memory.layers[number]
+        layer = self._memory.memory_layers()[number]
         delta, gates, history = layer(self._row_ids[number], hidden, before)
         self.histories.append(history)
         self.gates.append(gates)

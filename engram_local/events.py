@@ -1,0 +1,96 @@
+"""What an engine says while it works: frozen values, matched by class.
+
+Front ends (the command line, the chat app, benchmarks, tests) consume one iterator of
+these. Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "context", "cancelled"]
+"""End token; `max_tokens`; context full; cancelled by the user."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptProgress:
+    """Some of the prompt has been evaluated."""
+
+    n_done: int
+    n_total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextChunk:
+    """The next piece of the answer: whole characters, never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long something took, per call."""
+
+    total_ms: float
+    p50_ms: float
+    p95_ms: float
+    max_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryStats:
+    """What the memory did for one answer, prompt included."""
+
+    tier: str
+    rows_read: int
+    bytes_read: int
+    stall: Timing
+    """Time that the forward pass waited for rows, per decode call."""
+
+    n_submitted: int
+    """Layers of decode calls handed to the prefetch thread."""
+
+    n_ready: int
+    """Of those, ready when the forward pass asked."""
+
+    n_late: int
+    gate_mean: dict[int, float]
+    """Mean gate per memory layer, 0 closed to 1 open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The answer is complete; always the last event."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    n_prompt: int
+    n_cached: int
+    """Prompt tokens whose state was still there from the turn before."""
+
+    prompt_s: float
+    first_token_s: float | None
+    """From the request to the first token; None if there was none."""
+
+    token_ms: Timing
+    decode_s: float
+    memory: MemoryStats | None
+
+    @property
+    def prompt_tokens_per_s(self) -> float | None:
+        """Evaluated prompt tokens per second."""
+        return _rate(self.n_prompt - self.n_cached, self.prompt_s)
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Generated tokens per second; the first one counts to the prompt."""
+        return _rate(len(self.token_ids) - 1, self.decode_s)
+
+
+Event = PromptProgress | TextChunk | Finished
+
+
+def _rate(count: int, seconds: float) -> float | None:
+    return count / seconds if count > 0 and seconds > 0 else None

@@ -1,0 +1,42 @@
+"""The chat template of a GGUF, through llama-cpp-python's sandboxed Jinja formatter.
+
+llama.cpp's own `llama_chat_apply_template` knows a list of templates by heart and drops,
+for example, SmolLM2's default system prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import jinja2
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+from engram_local.errors import FormatError
+from engram_local.units import escape_control
+
+Message = Mapping[str, str]
+"""`role` ("system", "user", "assistant") and `content`."""
+
+
+class ChatTemplate:
+    """Turns messages into the prompt that a model was trained on."""
+
+    def __init__(self, template: str, *, bos: str, eos: str) -> None:
+        try:
+            self._formatter = Jinja2ChatFormatter(template, eos, bos)
+        except jinja2.TemplateError as error:
+            raise _template_error(error) from error
+
+    def format(self, messages: Sequence[Message]) -> str:
+        """Return the prompt, open for the assistant's answer."""
+        try:
+            return str(self._formatter(messages=list(messages)).prompt)  # type: ignore[arg-type]
+        except (jinja2.TemplateError, ValueError, TypeError) as error:
+            raise _template_error(error) from error
+
+
+def _template_error(error: Exception) -> FormatError:
+    return FormatError(
+        f"the model's chat template cannot be used: {escape_control(str(error))}",
+        hint="give the whole prompt yourself with --raw",
+    )

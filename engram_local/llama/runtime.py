@@ -1,0 +1,257 @@
+"""A backbone in llama.cpp: tokenize, decode, logits, state. One sequence.
+
+Return codes become our errors here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+from engram_local.errors import BackboneError, FileError, FitError, UnsupportedError
+from engram_local.llama import logs
+from engram_local.llama.hook import HiddenHook, OnHidden, node_names
+from engram_local.settings import Settings, default_threads
+from engram_local.units import escape_control
+
+LoadProgress = Callable[[float], None]
+"""Called with the part of the model that has been loaded, 0 to 1."""
+
+_ALL_LAYERS = -1
+_FLASH_ATTENTION = {
+    "auto": llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
+_CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8, "bf16": 30}
+
+
+class Backbone:
+    """A loaded model and one context. Not safe from several threads; close it."""
+
+    def __init__(
+        self,
+        path: Path,
+        settings: Settings,
+        *,
+        progress: LoadProgress | None = None,
+        hooked: bool = False,
+        vocab_only: bool = False,
+    ) -> None:
+        logs.capture()
+        self.path = path
+        with ExitStack() as stack:
+            self._model = _load_model(path, settings, progress, vocab_only)
+            stack.callback(llama_cpp.llama_model_free, self._model)
+            self._vocab = llama_cpp.llama_model_get_vocab(self._model)
+            self.n_embd = int(llama_cpp.llama_model_n_embd(self._model))
+            self.n_vocab = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
+            self.n_ctx_train = int(llama_cpp.llama_model_n_ctx_train(self._model))
+            self.hook: HiddenHook | None = None
+            if not vocab_only:
+                self._open_context(stack, settings, hooked)
+            self._stack = stack.pop_all()
+
+    def _open_context(self, stack: ExitStack, settings: Settings, hooked: bool) -> None:
+        params = _context_params(settings, self.n_ctx_train)
+        if hooked:  # asking about every node costs time, so only where it is needed
+            self.hook = HiddenHook(self.n_embd)
+            params.cb_eval = self.hook.callback
+        self._context = llama_cpp.llama_init_from_model(self._model, params)
+        if not self._context:
+            raise FitError(
+                f"llama.cpp cannot make a context of {params.n_ctx} tokens: "
+                f"{logs.last_error() or 'no reason given'}",
+                hint="try a shorter context with -c, or fewer layers with -ngl",
+            )
+        stack.callback(llama_cpp.llama_free, self._context)
+        self.n_ctx = int(llama_cpp.llama_n_ctx(self._context))
+        self.n_batch = settings.n_batch
+        self._batch = llama_cpp.llama_batch_init(settings.n_batch, 0, 1)
+        stack.callback(llama_cpp.llama_batch_free, self._batch)
+
+    def hook_layers(self, layer_ids: Sequence[int], on_hidden: OnHidden) -> None:
+        """Call `on_hidden(line, hidden)` with the input of each decoder layer.
+
+        Raises UnsupportedError if the graph of this architecture has no such node; it
+        is looked at in a dry decode of one token.
+        """
+        assert self.hook is not None
+        with self.hook.recording() as known:
+            self.decode([0], 0)
+        self.reset()
+        names = {}
+        for line, layer_id in enumerate(layer_ids):
+            candidates = [name for name in node_names(layer_id) if name in known]
+            if not candidates:
+                raise UnsupportedError(
+                    f"{self.path}: the graph of this architecture has no node "
+                    f"{node_names(layer_id)[-1].decode()}, so no memory can be added "
+                    f"to layer {layer_id}",
+                    hint="run it without a memory: --no-memory",
+                )
+            names[candidates[0]] = line
+        self.hook.install(names, on_hidden)
+
+    # --- text ---------------------------------------------------------------------
+
+    def tokenize(
+        self, text: str, *, parse_special: bool, add_special: bool = True
+    ) -> list[int]:
+        """Return token ids; `add_special` adds BOS where the model's file asks for it.
+
+        parse_special: whether `<|im_end|>` in the text is a token or eleven characters.
+        """
+        raw = text.encode("utf-8", "surrogatepass")
+        n_most = len(raw) + 16
+        ids = (llama_cpp.llama_token * n_most)()
+        n_tokens = llama_cpp.llama_tokenize(
+            self._vocab, raw, len(raw), ids, n_most, add_special, parse_special
+        )
+        if n_tokens < 0:
+            raise BackboneError(f"the tokenizer failed on {len(raw)} bytes of text")
+        return list(ids[:n_tokens])
+
+    def piece(self, token_id: int, *, special: bool = False) -> bytes:
+        """Return the bytes of a token, which need not be whole characters."""
+        buffer = ctypes.create_string_buffer(64)
+        n_bytes = llama_cpp.llama_token_to_piece(
+            self._vocab, token_id, buffer, len(buffer), 0, special
+        )
+        if n_bytes < 0:
+            buffer = ctypes.create_string_buffer(-n_bytes)
+            n_bytes = llama_cpp.llama_token_to_piece(
+                self._vocab, token_id, buffer, len(buffer), 0, special
+            )
+        return buffer.raw[: max(n_bytes, 0)]
+
+    def is_end(self, token_id: int) -> bool:
+        """Return whether this token ends an answer."""
+        return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token_id))
+
+    @property
+    def bos(self) -> str:
+        """The text of the begin-of-sequence token."""
+        return self._special(llama_cpp.llama_vocab_bos(self._vocab))
+
+    @property
+    def eos(self) -> str:
+        """The text of the end-of-sequence token."""
+        return self._special(llama_cpp.llama_vocab_eos(self._vocab))
+
+    def _special(self, token_id: int) -> str:
+        if token_id < 0:
+            return ""
+        return self.piece(token_id, special=True).decode("utf-8", "replace")
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja template in the file, if there is one."""
+        template = llama_cpp.llama_model_chat_template(self._model, None)
+        return template.decode("utf-8", "replace") if template else None
+
+    # --- computing ----------------------------------------------------------------
+
+    def decode(
+        self, token_ids: Sequence[int], position: int, *, all_logits: bool = False
+    ) -> None:
+        """Evaluate the next tokens of the sequence, at most `n_batch` of them.
+
+        Logits are kept for the last token, or for all. Raises what the hook raised,
+        FitError if the context is full, BackboneError otherwise; after an error the
+        state is undefined until `reset`.
+        """
+        n_tokens = len(token_ids)
+        batch = self._batch
+        batch.n_tokens = n_tokens
+        for i, token_id in enumerate(token_ids):
+            batch.token[i] = token_id
+            batch.pos[i] = position + i
+            batch.n_seq_id[i] = 1
+            batch.seq_id[i][0] = 0
+            batch.logits[i] = all_logits or i == n_tokens - 1
+        code = llama_cpp.llama_decode(self._context, batch)
+        llama_cpp.llama_synchronize(self._context)
+        if self.hook is not None:
+            self.hook.raise_error()
+        if code != 0:
+            raise _decode_error(code)
+
+    def logits(self, index: int = -1) -> NDArray[np.float32]:
+        """Return a view of one position's logits, (n_vocab,); the next decode ends it."""
+        pointer = llama_cpp.llama_get_logits_ith(self._context, index)
+        return np.ctypeslib.as_array(pointer, (self.n_vocab,))
+
+    def sample(self, sampler: Any) -> int:
+        """Return the next token id."""
+        return int(sampler.sample(self._context))
+
+    def trim(self, n_tokens: int) -> bool:
+        """Keep the first `n_tokens`; False if this model's state cannot go back."""
+        memory = llama_cpp.llama_get_memory(self._context)
+        return bool(llama_cpp.llama_memory_seq_rm(memory, 0, n_tokens, -1))
+
+    def reset(self) -> None:
+        """Forget the sequence."""
+        memory = llama_cpp.llama_get_memory(self._context)
+        llama_cpp.llama_memory_clear(memory, True)
+
+    def close(self) -> None:
+        """Free the context, then the model. Calling it twice is fine."""
+        self._stack.close()
+
+
+def _load_model(
+    path: Path,
+    settings: Settings,
+    progress: LoadProgress | None,
+    vocab_only: bool,
+) -> Any:
+    params = llama_cpp.llama_model_default_params()
+    params.vocab_only = vocab_only
+    n_layers = settings.n_gpu_layers
+    params.n_gpu_layers = _ALL_LAYERS if n_layers is None else n_layers
+
+    def on_progress(part: float, _user_data: object) -> bool:
+        if progress is not None:
+            progress(part)
+        return True
+
+    callback = llama_cpp.llama_progress_callback(on_progress)
+    params.progress_callback = callback
+    model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+    if not model:
+        reason = logs.last_error() or "no reason given"
+        raise FileError(f"llama.cpp cannot load {path}: {escape_control(reason)}")
+    return model
+
+
+def _context_params(settings: Settings, n_ctx_train: int) -> Any:
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = min(settings.n_ctx, n_ctx_train) or n_ctx_train
+    params.n_batch = settings.n_batch
+    params.n_ubatch = settings.n_ubatch
+    params.n_threads = settings.n_threads or default_threads()
+    params.n_threads_batch = params.n_threads
+    params.flash_attn_type = _FLASH_ATTENTION[settings.flash_attention]
+    params.type_k = _CACHE_TYPES[settings.cache_type_k]
+    params.type_v = _CACHE_TYPES[settings.cache_type_v]
+    params.no_perf = True
+    return params
+
+
+def _decode_error(code: int) -> BackboneError | FitError:
+    if code == 1:
+        return FitError(
+            "the context is full",
+            hint="start a new conversation, or use a longer context with -c",
+        )
+    reason = logs.last_error() or f"llama_decode returned {code}"
+    return BackboneError(f"llama.cpp failed while computing: {reason}")

@@ -1,0 +1,176 @@
+"""Settings: flags > environment > config file > defaults. Unknown keys are refused.
+
+Every field may stand in the config file under its own name, and in the environment as
+`ENGRAM_LOCAL_` + its name in capitals.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from engram_local.errors import FileError, UsageError
+
+ENV_PREFIX = "ENGRAM_LOCAL_"
+TIERS = ("auto", "ram", "mmap")
+FLASH_ATTENTION = ("auto", "on", "off")
+CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a model is run. `None` stands for a default that depends on the machine."""
+
+    n_ctx: int = 4096
+    """Context length; never more than the model was trained for, 0 = all of that."""
+
+    n_batch: int = 512
+    """Prompt tokens per decode call."""
+
+    n_ubatch: int = 512
+    """Of those, tokens computed at once."""
+
+    n_threads: int | None = None
+    """None = physical cores that this process may use."""
+
+    n_gpu_layers: int | None = None
+    """None = all, where the build of llama.cpp has a GPU."""
+
+    flash_attention: str = "auto"
+    cache_type_k: str = "f16"
+    cache_type_v: str = "f16"
+    memory_tier: str = "auto"
+    """Where the table is read from: ram, mmap; auto = mmap."""
+
+    prefetch: bool = True
+    """False: rows are read when the forward pass asks for them."""
+
+    temperature: float = 0.8
+    """0 = always the most likely token."""
+
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    seed: int | None = None
+    """None = another one every time."""
+
+    max_tokens: int = -1
+    """Tokens to generate at most; negative = until the model ends or the context is
+    full."""
+
+    def __post_init__(self) -> None:
+        _within("n_ctx", self.n_ctx, 0, 2**31 - 1)
+        _within("n_batch", self.n_batch, 1, 2**20)
+        _within("n_ubatch", self.n_ubatch, 1, self.n_batch)
+        _within("n_threads", self.n_threads, 1, 1024)
+        _within("temperature", self.temperature, 0, 100)
+        _within("top_k", self.top_k, 0, 2**31 - 1)
+        _within("top_p", self.top_p, 0, 1)
+        _within("min_p", self.min_p, 0, 1)
+        _within("seed", self.seed, 0, 2**32 - 2)
+        _one_of("memory_tier", self.memory_tier, TIERS)
+        _one_of("flash_attention", self.flash_attention, FLASH_ATTENTION)
+        _one_of("cache_type_k", self.cache_type_k, CACHE_TYPES)
+        _one_of("cache_type_v", self.cache_type_v, CACHE_TYPES)
+
+
+def resolve(
+    flags: Mapping[str, Any], *, environ: Mapping[str, str] = os.environ
+) -> Settings:
+    """Return the settings for the given flags; a flag that is None was not given.
+
+    Raises UsageError for an unknown key or a value out of range, FileError for a
+    config file that cannot be read.
+    """
+    values = _from_file(config_path(environ))
+    values |= _from_environment(environ)
+    values |= {key: value for key, value in flags.items() if value is not None}
+    return Settings(**values)
+
+
+def config_path(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return where the config file lies, whether it exists or not."""
+    base = environ.get("XDG_CONFIG_HOME")
+    folder = Path(base) if base else Path.home() / ".config"
+    return folder / "engram-local" / "config.toml"
+
+
+def default_threads() -> int:
+    """Return the physical cores that this process may use."""
+    allowed = len(psutil.Process().cpu_affinity()) if _HAS_AFFINITY else os.cpu_count()
+    physical = psutil.cpu_count(logical=False)
+    return max(1, min(allowed or 1, physical or allowed or 1))
+
+
+_HAS_AFFINITY = hasattr(psutil.Process, "cpu_affinity")  # not on macOS
+_FIELDS = {field.name: field.type for field in fields(Settings)}
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path} cannot be read: {error}") from error
+    for key, value in values.items():
+        _check_known(key, str(path))
+        _check_type(key, value, str(path))
+    return values
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    values = {}
+    for name, text in environ.items():
+        if name.startswith(ENV_PREFIX):
+            key = name.removeprefix(ENV_PREFIX).lower()
+            _check_known(key, f"the environment ({name})")
+            values[key] = _parse(key, text)
+    return values
+
+
+def _check_known(key: str, where: str) -> None:
+    if key not in _FIELDS:
+        raise UsageError(
+            f"{where} sets {key}, which is no setting",
+            hint=f"known are {', '.join(_FIELDS)}",
+        )
+
+
+def _check_type(key: str, value: object, where: str) -> None:
+    wanted = {"int": int, "float": float, "bool": bool, "str": str}[_kind(key)]
+    fits = isinstance(value, wanted) or (wanted is float and isinstance(value, int))
+    if not fits or (wanted is not bool and isinstance(value, bool)):
+        raise UsageError(f"{where} sets {key} to {value!r}, which is no {_kind(key)}")
+
+
+def _parse(key: str, text: str) -> Any:
+    kind = _kind(key)
+    try:
+        if kind == "bool":
+            return {"1": True, "true": True, "0": False, "false": False}[text.lower()]
+        return {"int": int, "float": float, "str": str}[kind](text)
+    except (KeyError, ValueError):
+        raise UsageError(
+            f"{ENV_PREFIX}{key.upper()} is {text!r}, which is no {kind}"
+        ) from None
+
+
+def _kind(key: str) -> str:
+    return str(_FIELDS[key]).removesuffix(" | None")
+
+
+def _within(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise UsageError(f"{name} is {value}, {low} to {high} are possible")
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"{name} is {value!r}, possible are {', '.join(known)}")
