@@ -65,13 +65,18 @@ def read_memory(header: Header) -> MemoryModule:
     return _Reader(header).read()
 
 
+def read_fingerprint(header: Header) -> Fingerprint:
+    """Return which backbone a memory belongs to, without reading the rest."""
+    return _Reader(header).fingerprint()
+
+
 class _Reader:
     def __init__(self, header: Header) -> None:
         self._header = header
         self._prefix = f"{header.architecture}.engram"
 
     def read(self) -> MemoryModule:
-        fingerprint = self._fingerprint()
+        fingerprint = self.fingerprint()
         fusion = self._fusion(fingerprint.embedding_length)
         token_map = self._token_map(fingerprint.vocab_size)
         spec = MemorySpec(
@@ -99,7 +104,7 @@ class _Reader:
     def _integers(self, key: str) -> list[int]:
         return [int(i) for i in self._header.integers(f"{self._prefix}.{key}")]
 
-    def _fingerprint(self) -> Fingerprint:
+    def fingerprint(self) -> Fingerprint:
         return Fingerprint(
             embedding_length=self._integer("backbone.embedding_length", 1),
             block_count=self._integer("backbone.block_count", 1, MAX_LAYERS),

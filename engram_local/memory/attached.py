@@ -37,12 +37,26 @@ class Counters:
     rows_read: int = 0
     bytes_read: int = 0
     n_submitted: int = 0
+    n_waits: int = 0
     n_ready: int = 0
     stalls_s: list[float] = field(default_factory=list)
     """One entry per submitted batch: its layers' waits together."""
 
     gate_sums: dict[int, float] = field(default_factory=dict)
     gate_counts: dict[int, int] = field(default_factory=dict)
+
+    def add_gates(self, layer_id: int, gates: F32) -> None:
+        """Count some gates of a layer."""
+        total = self.gate_sums.get(layer_id, 0.0) + float(gates.sum())
+        self.gate_sums[layer_id] = total
+        self.gate_counts[layer_id] = self.gate_counts.get(layer_id, 0) + gates.size
+
+    def gate_means(self) -> dict[int, float]:
+        """Return the mean gate per memory layer."""
+        return {
+            layer_id: total / self.gate_counts[layer_id]
+            for layer_id, total in self.gate_sums.items()
+        }
 
 
 @dataclass(slots=True)
@@ -181,7 +195,9 @@ class AttachedMemory:
         raise AssertionError("a hidden state arrived for tokens that were not submitted")
 
     def _wait(self, batch: _Batch, line: int) -> Projection:
-        self.counters.n_ready += batch.n_used[line] == 0 and batch.pending[line].ready
+        if batch.n_used[line] == 0:
+            self.counters.n_waits += 1
+            self.counters.n_ready += batch.pending[line].ready
         projection, stall_s = batch.pending[line].wait()
         batch.stall_s += stall_s
         return projection
@@ -192,10 +208,7 @@ class AttachedMemory:
         streams = np.broadcast_to(hidden[:, None, :], shape)
         delta, gates = layer.fusion.delta(projection, streams)
         hidden += delta.sum(axis=1)
-        layer_id, counters = self.layer_ids[line], self.counters
-        sums, counts = counters.gate_sums, counters.gate_counts
-        sums[layer_id] = sums.get(layer_id, 0.0) + float(gates.sum())
-        counts[layer_id] = counts.get(layer_id, 0) + gates.size
+        self.counters.add_gates(self.layer_ids[line], gates)
 
     def _retire(self) -> None:
         while self._batches and self._batches[0].done:

@@ -160,8 +160,8 @@ class Judged:
     everyday: list[Example]
 
 
-def load_judged(tokenizer: Tokenizer) -> Judged:
-    """Read `models/eval`. Texts are one window each, of at most 2048 tokens."""
+def load_judged(tokenizer: Tokenizer, limit: int | None = None) -> Judged:
+    """Read `models/eval`, of the terms the first `limit`. Windows of 2048 tokens."""
 
     def text(name: str) -> list[Example]:
         content = (EVAL_FOLDER / name).read_text(encoding="utf-8")
@@ -172,8 +172,8 @@ def load_judged(tokenizer: Tokenizer) -> Judged:
         ]
 
     return Judged(
-        trained=read_questions(EVAL_FOLDER / "trained.tsv", tokenizer),
-        heldout=read_questions(EVAL_FOLDER / "heldout.tsv", tokenizer),
+        trained=read_questions(EVAL_FOLDER / "trained.tsv", tokenizer)[:limit],
+        heldout=read_questions(EVAL_FOLDER / "heldout.tsv", tokenizer)[:limit],
         general=text("general.txt"),
         everyday=text("everyday.txt"),
     )

@@ -270,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = Options(n_epochs=args.epochs)
     trainer = Trainer(load_backbone(args.model), header, data, options)
-    run(trainer, load_judged(tokenizer), args.work)
+    run(trainer, load_judged(tokenizer, args.terms), args.work)
     return 0
 
 

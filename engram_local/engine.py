@@ -1,0 +1,457 @@
+"""A backbone and its memory, joined: prefill, step, sample, detokenize.
+
+Owns the order of closing: the prefetch thread is joined before the tables are unmapped,
+and those before llama.cpp's context and model are freed.
+"""
+
+from __future__ import annotations
+
+import codecs
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from engram_local import catalog
+from engram_local.errors import FitError, MismatchError, UnsupportedError, UsageError
+from engram_local.events import (
+    Event,
+    Finished,
+    FinishReason,
+    MemoryStats,
+    PromptProgress,
+    TextChunk,
+)
+from engram_local.formats import engram_gguf
+from engram_local.formats.backbone import read_backbone
+from engram_local.formats.header import read_header
+from engram_local.llama.chat_template import ChatTemplate, Message
+from engram_local.llama.runtime import Backbone
+from engram_local.llama.sampling import Sampler
+from engram_local.memory.attached import AttachedMemory
+from engram_local.memory.libc import install_bus_error_handler
+from engram_local.memory.module import MemoryModule
+from engram_local.settings import Settings
+from engram_local.spec import BackboneSpec
+from engram_local.telemetry import summarize
+
+Prompt = str | Sequence[Message]
+"""A text that is used as it is, or messages for the chat template."""
+
+Progress = Callable[[str, float], None]
+"""Called while files are loaded with what is being done and its part, 0 to 1."""
+
+AHEAD = 2
+"""Prompt chunks that the prefetch thread may be ahead: 512 tokens of a 2560-wide memory
+with 4 branches are 26 MB per layer."""
+
+_NOT_YET = {
+    "deepseek41": "DeepSeek-V4.1 (deepseek41) is not in this version of llama.cpp",
+    "deepseek4": "this is an early DeepSeek-V4.1 file (deepseek4.engram.*)",
+}
+
+
+class Engine:
+    """A loaded model that answers, one sequence at a time.
+
+    with Engine.open() as engine:
+        for event in engine.generate([{"role": "user", "content": "Hello"}]):
+            ...
+
+    Not safe from several threads, except `cancel`.
+    """
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        spec: BackboneSpec,
+        backbone: Backbone,
+        memory: AttachedMemory | None,
+        settings: Settings,
+    ) -> None:
+        self._stack = stack
+        self.spec = spec
+        self.settings = settings
+        self._backbone = backbone
+        self._attached = memory
+        self._memory = memory
+        self._token_ids: list[int] = []
+        self._cancelled = False
+
+    @classmethod
+    def open(
+        cls,
+        model: Path | None = None,
+        *,
+        memory: Path | Literal["auto"] | None = "auto",
+        settings: Settings | None = None,
+        progress: Progress | None = None,
+    ) -> Engine:
+        """Load a backbone and its memory.
+
+        model: a GGUF; None = the default one. memory: a memory file; "auto" = one that
+        fits, if there is one; None = without. Raises EngramError.
+        """
+        settings = settings or Settings()
+        path = model or catalog.default_model()
+        spec = _read_spec(path)
+        module = _read_module(path, spec, memory)
+        install_bus_error_handler()
+        with ExitStack() as stack:
+            backbone = Backbone(
+                path,
+                settings,
+                progress=_part_of("loading the model", progress),
+                hooked=module is not None,
+            )
+            stack.callback(backbone.close)
+            attached = None
+            if module is not None:
+                attached = _attach(stack, backbone, module, settings, progress)
+            return cls(stack.pop_all(), spec, backbone, attached, settings)
+
+    @property
+    def memory(self) -> AttachedMemory | None:
+        """The memory in use, if any."""
+        return self._memory
+
+    @property
+    def n_ctx(self) -> int:
+        """Context length in tokens."""
+        return self._backbone.n_ctx
+
+    @property
+    def n_used(self) -> int:
+        """Tokens of the context that are taken."""
+        return len(self._token_ids)
+
+    def use_memory(self, on: bool) -> None:
+        """Switch the memory on or off; begins a new sequence."""
+        if on and self._attached is None:
+            raise UsageError("this engine was opened without a memory")
+        self._reset()
+        self._memory = self._attached if on else None
+        if self._backbone.hook is not None:
+            self._backbone.hook.enabled = on
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Return the token ids of a prompt.
+
+        The template spells special tokens out, so they are parsed in messages; a plain
+        text is taken literally.
+        """
+        if isinstance(prompt, str):
+            return self._backbone.tokenize(prompt, parse_special=False)
+        template = self._backbone.chat_template
+        if template is None:
+            raise UnsupportedError(
+                f"{self._backbone.path} has no chat template",
+                hint="give the whole prompt yourself with --raw",
+            )
+        text = ChatTemplate(
+            template, bos=self._backbone.bos, eos=self._backbone.eos
+        ).format(prompt)
+        has_bos = bool(self._backbone.bos) and text.startswith(self._backbone.bos)
+        return self._backbone.tokenize(
+            text, parse_special=True, add_special=not has_bos
+        )
+
+    def generate(
+        self, prompt: Prompt, *, settings: Settings | None = None
+    ) -> Iterator[Event]:
+        """Answer a prompt; the last event is `Finished`.
+
+        What the prompt shares with the sequence so far is not computed again.
+        settings: for sampling and length; None = the engine's own. Raises FitError if
+        the prompt is longer than the context. Closing the iterator ends the answer.
+        """
+        answer = _Answer(self.encode(prompt))
+        self._cancelled = False
+        self._check_fits(answer)
+        if self._memory is not None:
+            self._memory.take_counters()
+        answer.n_cached = self._rewind(answer.prompt_ids)
+        for n_done in self._prefill(answer.prompt_ids[answer.n_cached :]):
+            yield PromptProgress(
+                n_done=answer.n_cached + n_done, n_total=len(answer.prompt_ids)
+            )
+        answer.prompt_s = answer.elapsed_s
+        yield from self._decode_answer(answer, settings or self.settings)
+        yield answer.finished(self._memory_stats())
+
+    def cancel(self) -> None:
+        """End the running answer at its next token. Safe from any thread."""
+        self._cancelled = True
+
+    def score(
+        self, token_ids: Sequence[int], *, chunk_sizes: Sequence[int] | None = None
+    ) -> list[float]:
+        """Return the negative log-likelihood of each token after the first, in nats.
+
+        At most `n_ctx` tokens, as one new sequence. chunk_sizes: tokens per decode
+        call; None = as large as possible.
+        """
+        self._reset()
+        targets = list(token_ids[1:])
+        nll: list[float] = []
+        for chunk in self._chunks(token_ids, chunk_sizes):
+            self._submit(chunk)
+            self._step(chunk, all_logits=True)
+            n_scored = min(len(chunk), len(targets) - len(nll))
+            nll += [
+                _nll(self._backbone.logits(index), targets[len(nll) + index])
+                for index in range(n_scored)
+            ]
+        return nll
+
+    def close(self) -> None:
+        """Free everything. Calling it twice is fine."""
+        self._stack.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # --- the sequence -------------------------------------------------------------
+
+    def _check_fits(self, answer: _Answer) -> None:
+        n_prompt = len(answer.prompt_ids)
+        if n_prompt == 0:
+            raise UsageError("the prompt is empty", hint="give one with -p")
+        if n_prompt > self.n_ctx - 1:
+            raise FitError(
+                f"the prompt is {n_prompt} tokens, the context holds {self.n_ctx}",
+                hint="shorten it, or use a longer context with -c",
+            )
+
+    def _rewind(self, token_ids: Sequence[int]) -> int:
+        """Keep the state that `token_ids` begins with; return how many tokens it is.
+
+        The last token is always evaluated again: its logits are needed.
+        """
+        n_kept = min(_common_prefix(self._token_ids, token_ids), len(token_ids) - 1)
+        kept = self._memory is None or self._memory.trim(n_kept)
+        if not (kept and self._backbone.trim(n_kept)):
+            self._reset()
+            return 0
+        del self._token_ids[n_kept:]
+        return n_kept
+
+    def _reset(self) -> None:
+        self._backbone.reset()
+        if self._memory is not None:
+            self._memory.reset()
+        self._token_ids.clear()
+
+    def _prefill(self, token_ids: Sequence[int]) -> Iterator[int]:
+        """Evaluate a prompt; yield the tokens done after each chunk."""
+        chunks = self._chunks(token_ids, None)
+        n_submitted = 0
+        n_done = 0
+        for number, chunk in enumerate(chunks):
+            for ahead in chunks[n_submitted : number + 1 + AHEAD]:
+                self._submit(ahead)
+                n_submitted += 1
+            self._step(chunk)
+            n_done += len(chunk)
+            yield n_done
+            if self._cancelled:
+                return
+
+    def _decode_answer(self, answer: _Answer, settings: Settings) -> Iterator[Event]:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        with self._sampler(settings) as sampler:
+            while (reason := self._stop_reason(answer, settings)) is None:
+                token_id = self._backbone.sample(sampler)
+                if self._backbone.is_end(token_id):
+                    reason = "stop"
+                    break
+                answer.add(token_id)
+                last = self._stop_reason(answer, settings) is not None
+                if not last:
+                    self._submit([token_id])
+                text = decoder.decode(self._backbone.piece(token_id))
+                if text:
+                    answer.text += text
+                    yield TextChunk(text=text)
+                if not last:
+                    self._step([token_id])
+        answer.reason = reason
+        rest = decoder.decode(b"", final=True)
+        if rest:
+            answer.text += rest
+            yield TextChunk(text=rest)
+
+    def _stop_reason(
+        self, answer: _Answer, settings: Settings
+    ) -> FinishReason | None:
+        if self._cancelled:
+            return "cancelled"
+        if 0 <= settings.max_tokens <= len(answer.token_ids):
+            return "length"
+        if len(answer.prompt_ids) + len(answer.token_ids) >= self.n_ctx:
+            return "context"
+        return None
+
+    def _submit(self, token_ids: Sequence[int]) -> None:
+        if self._memory is not None:
+            self._memory.submit(token_ids)
+
+    def _step(self, token_ids: Sequence[int], *, all_logits: bool = False) -> None:
+        try:
+            self._backbone.decode(
+                token_ids, len(self._token_ids), all_logits=all_logits
+            )
+        except BaseException:
+            self._reset()  # half of a batch may be in the state
+            raise
+        self._token_ids += token_ids
+
+    def _chunks(
+        self, token_ids: Sequence[int], sizes: Sequence[int] | None
+    ) -> list[Sequence[int]]:
+        largest = self._backbone.n_batch
+        chunks: list[Sequence[int]] = []
+        start = 0
+        while start < len(token_ids):
+            size = sizes[len(chunks) % len(sizes)] if sizes else largest
+            chunks.append(token_ids[start : start + min(size, largest)])
+            start += len(chunks[-1])
+        return chunks
+
+    @contextmanager
+    def _sampler(self, settings: Settings) -> Iterator[Sampler]:
+        sampler = Sampler(settings)
+        try:
+            yield sampler
+        finally:
+            sampler.close()
+
+    def _memory_stats(self) -> MemoryStats | None:
+        if self._memory is None:
+            return None
+        counters = self._memory.take_counters()
+        n_asked = counters.n_waits
+        return MemoryStats(
+            tier=self._memory.tier,
+            rows_read=counters.rows_read,
+            bytes_read=counters.bytes_read,
+            stall=summarize(counters.stalls_s),
+            n_submitted=counters.n_submitted,
+            n_ready=counters.n_ready,
+            n_late=n_asked - counters.n_ready,
+            gate_mean=counters.gate_means(),
+        )
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What is known of the answer that is being made."""
+
+    prompt_ids: list[int]
+    n_cached: int = 0
+    token_ids: list[int] = field(default_factory=list)
+    text: str = ""
+    reason: FinishReason = "stop"
+    prompt_s: float = 0.0
+    start: float = field(default_factory=time.perf_counter)
+    token_times: list[float] = field(default_factory=list)
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.perf_counter() - self.start
+
+    def add(self, token_id: int) -> None:
+        self.token_ids.append(token_id)
+        self.token_times.append(self.elapsed_s)
+
+    def finished(self, memory: MemoryStats | None) -> Finished:
+        times = self.token_times
+        return Finished(
+            text=self.text,
+            token_ids=tuple(self.token_ids),
+            finish_reason=self.reason,
+            n_prompt=len(self.prompt_ids),
+            n_cached=self.n_cached,
+            prompt_s=self.prompt_s,
+            first_token_s=times[0] if times else None,
+            token_ms=summarize(np.diff(times).tolist()),
+            decode_s=times[-1] - times[0] if times else 0.0,
+            memory=memory,
+        )
+
+
+def _read_spec(path: Path) -> BackboneSpec:
+    header = read_header(path)
+    reason = _NOT_YET.get(header.architecture)
+    if reason is not None:
+        raise UnsupportedError(
+            f"{path} cannot be run: {reason}",
+            hint="`engram-local show` tells what is in the file",
+        )
+    return read_backbone(header)
+
+
+def _read_module(
+    model: Path, spec: BackboneSpec, memory: Path | Literal["auto"] | None
+) -> MemoryModule | None:
+    path = catalog.find_memory(model, spec.fingerprint) if memory == "auto" else memory
+    if path is None:
+        return None
+    module = engram_gguf.read_memory(read_header(path))
+    _check_fingerprint(module, spec)
+    return module
+
+
+def _check_fingerprint(module: MemoryModule, spec: BackboneSpec) -> None:
+    for name in ("embedding_length", "block_count", "vocab_size", "tokens_sha256"):
+        needed = getattr(module.fingerprint, name)
+        found = getattr(spec.fingerprint, name)
+        if needed != found:
+            raise MismatchError(
+                f"{module.path} was made for a backbone with {name} {needed}, this one "
+                f"has {found}",
+                hint="choose the memory of this model, or run with --no-memory",
+            )
+
+
+def _attach(
+    stack: ExitStack,
+    backbone: Backbone,
+    module: MemoryModule,
+    settings: Settings,
+    progress: Progress | None,
+) -> AttachedMemory:
+    tier = "mmap" if settings.memory_tier == "auto" else settings.memory_tier
+    report = _part_of("reading the table", progress)
+    attached = AttachedMemory(
+        module,
+        tier,
+        prefetch=settings.prefetch,
+        progress=None if report is None else lambda done, total: report(done / total),
+    )
+    stack.callback(attached.close)
+    backbone.hook_layers(attached.layer_ids, attached.add_delta)
+    return attached
+
+
+def _part_of(what: str, progress: Progress | None) -> Callable[[float], None] | None:
+    return None if progress is None else lambda part: progress(what, part)
+
+
+def _common_prefix(before: Sequence[int], after: Sequence[int]) -> int:
+    for position, (one, other) in enumerate(zip(before, after, strict=False)):
+        if one != other:
+            return position
+    return min(len(before), len(after))
+
+
+def _nll(logits: np.ndarray, target: int) -> float:
+    shifted = logits.astype(np.float64) - float(logits.max())
+    return float(np.log(np.exp(shifted).sum()) - shifted[target])
