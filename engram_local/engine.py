@@ -288,9 +288,7 @@ class Engine:
             answer.text += rest
             yield TextChunk(text=rest)
 
-    def _stop_reason(
-        self, answer: _Answer, settings: Settings
-    ) -> FinishReason | None:
+    def _stop_reason(self, answer: _Answer, settings: Settings) -> FinishReason | None:
         if self._cancelled:
             return "cancelled"
         if 0 <= settings.max_tokens <= len(answer.token_ids):

@@ -170,9 +170,7 @@ class _Reader:
             fusion=fusion,
             fingerprint=self._backbone.fingerprint,
             token_map=self._token_map,
-            weights=tuple(
-                self._fusion_weights(layer, fusion) for layer in spec.layers
-            ),
+            weights=tuple(self._fusion_weights(layer, fusion) for layer in spec.layers),
         )
         return Adapter(
             module=module,
@@ -259,9 +257,7 @@ class _Reader:
         keys = stack("gating.w_k.{}.weight", d, layer.embedding_size)
         return FusionWeights(
             key=keys.reshape(width, layer.embedding_size),
-            value=self._array(
-                prefix + "gating.w_v.weight", d, layer.embedding_size
-            ),
+            value=self._array(prefix + "gating.w_v.weight", d, layer.embedding_size),
             key_norm=stack("gating.norm_k.{}.weight", d),
             query_norm=stack("gating.norm_h.{}.weight", d),
             conv_norm=stack("short_conv.norms.{}.weight", d),

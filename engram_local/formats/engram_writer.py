@@ -132,7 +132,7 @@ def _write_tensors(
     for piece in pieces:
         file.write(bytes(-file.tell() % DEFAULT_ALIGNMENT))
         for chunk in piece.chunks:
-            file.write(chunk)
+            file.write(chunk.data)
             done_bytes += chunk.nbytes
             if progress is not None:
                 progress(done_bytes, total_bytes)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +109,7 @@ class Header:
             raise self._wrong(key, "a float")
         return value
 
-    def integers(self, key: str) -> NDArray[np.integer]:
+    def integers(self, key: str) -> NDArray[Any]:
         """Return an array of integers, as stored; raise FormatError otherwise."""
         value = self.metadata.get(key)
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu":

@@ -7,7 +7,7 @@ Knows nothing of llama.cpp: `engine.py` calls `submit` before a decode and the h
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from engram_local.errors import TableError
 from engram_local.memory.fusion import Fusion, Projection, project
 from engram_local.memory.hashing import RowHasher
-from engram_local.memory.module import FusionWeights, MemoryModule
+from engram_local.memory.module import MemoryModule
 from engram_local.memory.prefetch import Inline, Pending, Prefetcher, Preparer
 from engram_local.memory.table import Progress, Table, open_table
-from engram_local.spec import FusionSpec, LayerSpec
+from engram_local.spec import LayerSpec
 from engram_local.units import MIB
 
 F32 = NDArray[np.float32]
@@ -192,7 +192,9 @@ class AttachedMemory:
         for batch in self._batches:
             if batch.n_used[line] < batch.n_tokens:
                 return batch
-        raise AssertionError("a hidden state arrived for tokens that were not submitted")
+        raise AssertionError(
+            "a hidden state arrived for tokens that were not submitted"
+        )
 
     def _wait(self, batch: _Batch, line: int) -> Projection:
         if batch.n_used[line] == 0:

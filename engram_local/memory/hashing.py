@@ -72,9 +72,11 @@ def _row_ids(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
         hidden = False
         for shift in range(window.shape[0]):
             source = n_before + position - shift
-            if source < 0 or ids[source] < 0:
-                hidden = True
-            elif eos_rule and shift > 0 and ids[source] == fill_id:
+            if (
+                source < 0
+                or ids[source] < 0
+                or (eos_rule and shift > 0 and ids[source] == fill_id)
+            ):
                 hidden = True
             window[shift] = np.uint64(fill_id if hidden else ids[source])
         for order in range(n_orders):
@@ -83,6 +85,4 @@ def _row_ids(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
                 mixed ^= window[shifts[order, term]] * multipliers[term]
             for head in range(n_heads):
                 slot = order * n_heads + head
-                out[position, slot] = np.int64(
-                    offsets[slot] + mixed % sizes[slot]
-                )
+                out[position, slot] = np.int64(offsets[slot] + mixed % sizes[slot])

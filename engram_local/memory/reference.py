@@ -5,11 +5,6 @@ Follows the published formulas line by line; every fast path must agree with it.
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-from numpy.typing import NDArray
-
 from engram_local.spec import Boundary, HashSpec
 
 _MASK = 2**64 - 1

@@ -8,8 +8,9 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,7 +119,7 @@ class RamTable:
         self._bytes = None
 
 
-def _open(path: Path, spec: TableSpec) -> BinaryIO:
+def _open(path: Path, spec: TableSpec) -> BufferedReader:
     try:
         file = open(path, "rb")
     except OSError as error:
@@ -131,11 +132,9 @@ def _open(path: Path, spec: TableSpec) -> BinaryIO:
     return file
 
 
-def _read(
-    path: Path, spec: TableSpec, progress: Progress | None
-) -> NDArray[np.uint8]:
+def _read(path: Path, spec: TableSpec, progress: Progress | None) -> NDArray[np.uint8]:
     table = np.empty(spec.n_bytes, np.uint8)
-    view = memoryview(table)
+    view = memoryview(table.data)
     with _open(path, spec) as file:
         file.seek(spec.offset_bytes)
         for start in range(0, spec.n_bytes, _READ_BYTES):
@@ -161,7 +160,7 @@ def _starts(
     row_ids: NDArray[np.int64], spec: TableSpec, base_bytes: int
 ) -> NDArray[np.int64]:
     """Return where each row begins; every id is checked, once per batch."""
-    if row_ids.size and not (0 <= row_ids.min() and row_ids.max() < spec.n_rows):
+    if row_ids.size and not (row_ids.min() >= 0 and row_ids.max() < spec.n_rows):
         raise TableError(
             f"row ids {row_ids.min()} to {row_ids.max()} were asked for, the table "
             f"has rows 0 to {spec.n_rows - 1}"

@@ -1,0 +1,1 @@
+"""The chat app: draws, never computes. Imported only by engram_local/cli/tui.py."""
