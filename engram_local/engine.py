@@ -120,6 +120,11 @@ class Engine:
         return self._memory
 
     @property
+    def path(self) -> Path:
+        """The backbone's file."""
+        return self._backbone.path
+
+    @property
     def n_ctx(self) -> int:
         """Context length in tokens."""
         return self._backbone.n_ctx
@@ -149,7 +154,7 @@ class Engine:
         template = self._backbone.chat_template
         if template is None:
             raise UnsupportedError(
-                f"{self._backbone.path} has no chat template",
+                f"{self.path} has no chat template",
                 hint="give the whole prompt yourself with --raw",
             )
         text = ChatTemplate(

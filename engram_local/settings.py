@@ -81,14 +81,18 @@ class Settings:
 
 
 def resolve(
-    flags: Mapping[str, Any], *, environ: Mapping[str, str] = os.environ
+    flags: Mapping[str, Any],
+    *,
+    defaults: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] = os.environ,
 ) -> Settings:
     """Return the settings for the given flags; a flag that is None was not given.
 
+    defaults: in place of this module's own, weaker than all that the user says.
     Raises UsageError for an unknown key or a value out of range, FileError for a
     config file that cannot be read.
     """
-    values = _from_file(config_path(environ))
+    values = dict(defaults or {}) | _from_file(config_path(environ))
     values |= _from_environment(environ)
     values |= {key: value for key, value in flags.items() if value is not None}
     return Settings(**values)

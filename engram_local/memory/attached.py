@@ -110,9 +110,10 @@ class AttachedMemory:
         return tuple(layer.layer_id for layer in self.module.spec.layers)
 
     @property
-    def tables(self) -> tuple[Table, ...]:
-        """The open tables, one per layer."""
-        return tuple(layer.table for layer in self._layers)
+    def resident_bytes(self) -> int | None:
+        """Bytes of the tables that are in memory now; None if the system hides it."""
+        parts = [layer.table.resident_bytes() for layer in self._layers]
+        return None if None in parts else sum(part or 0 for part in parts)
 
     def submit(self, token_ids: Sequence[int]) -> None:
         """Begin to prepare the next tokens of the sequence."""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram_local.errors import TableError
+from engram_local.memory.libc import resident_bytes
 from engram_local.memory.rows import decode_rows
 from engram_local.spec import TableSpec
 from engram_local.units import MIB, format_count
@@ -40,6 +41,9 @@ class Table(Protocol):
         row_ids: (n_rows,) int64; out: (n_rows, width) float32. Raises TableError for
         an id outside the table, a closed table, or a file that became shorter.
         """
+
+    def resident_bytes(self) -> int | None:
+        """Return how much of the table is in memory now; None if unknown."""
 
     def close(self) -> None:
         """Give the memory back. Calling it twice is fine."""
@@ -84,6 +88,14 @@ class MmapTable:
         starts = _starts(row_ids, self.spec, self.spec.offset_bytes)
         return decode_rows(self._bytes, starts, self.spec.row_type, out)
 
+    def resident_bytes(self) -> int | None:
+        """In whole pages, so it may count a little of the file around the table."""
+        # mincore answers "all of it" for a file that the user may not write.
+        if self._bytes is None or not os.access(self._path, os.W_OK):
+            return None
+        start = self.spec.offset_bytes
+        return resident_bytes(self._bytes[start : start + self.spec.n_bytes])
+
     def close(self) -> None:
         """Drop the view, then the mapping: the other order raises BufferError."""
         if self._bytes is None:
@@ -113,6 +125,10 @@ class RamTable:
             raise TableError(f"the table of {self._path} is closed")
         starts = _starts(row_ids, self.spec, 0)
         return decode_rows(self._bytes, starts, self.spec.row_type, out)
+
+    def resident_bytes(self) -> int | None:
+        """All of it."""
+        return None if self._bytes is None else self._bytes.nbytes
 
     def close(self) -> None:
         """Give the memory back."""

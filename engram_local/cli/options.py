@@ -1,0 +1,156 @@
+"""Flags that several commands share, under llama.cpp's names."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from engram_local.cli.status import status_line
+from engram_local.settings import (
+    CACHE_TYPES,
+    FLASH_ATTENTION,
+    TIERS,
+    Settings,
+    resolve,
+)
+
+if TYPE_CHECKING:
+    from engram_local.engine import Engine
+
+_SETTINGS = (
+    "n_ctx",
+    "n_batch",
+    "n_ubatch",
+    "n_threads",
+    "n_gpu_layers",
+    "flash_attention",
+    "cache_type_k",
+    "cache_type_v",
+    "memory_tier",
+    "prefetch",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "seed",
+    "max_tokens",
+)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add which model and memory to load, and how."""
+    group = parser.add_argument_group("model")
+    group.add_argument("-m", "--model", type=Path, metavar="GGUF", dest="model_flag")
+    group.add_argument(
+        "--memory",
+        type=Path,
+        metavar="GGUF",
+        help="memory file (default: one that fits, beside the model or shipped)",
+    )
+    group.add_argument(
+        "--no-memory", action="store_true", help="run the backbone alone"
+    )
+    group.add_argument(
+        "--memory-tier", choices=TIERS, help="where rows are read from (auto = mmap)"
+    )
+    group.add_argument(
+        "--no-prefetch",
+        dest="prefetch",
+        action="store_const",
+        const=False,
+        help="read rows when they are needed, for comparison",
+    )
+    _add_context_arguments(parser.add_argument_group("context"))
+
+
+def _add_context_arguments(group: argparse._ArgumentGroup) -> None:
+    def add(*names: str, **options: object) -> None:
+        group.add_argument(*names, **options)  # type: ignore[arg-type]
+
+    add(
+        "-c",
+        "--ctx-size",
+        dest="n_ctx",
+        type=int,
+        metavar="N",
+        help="context length in tokens (default 4096, 0 = as trained)",
+    )
+    add(
+        "-t",
+        "--threads",
+        dest="n_threads",
+        type=int,
+        metavar="N",
+        help="compute threads (default: physical cores)",
+    )
+    add(
+        "-ngl",
+        "--gpu-layers",
+        dest="n_gpu_layers",
+        type=int,
+        metavar="N",
+        help="layers on the GPU (default: all, where there is one)",
+    )
+    add("-b", "--batch-size", dest="n_batch", type=int, metavar="N")
+    add("-ub", "--ubatch-size", dest="n_ubatch", type=int, metavar="N")
+    add("-fa", "--flash-attn", dest="flash_attention", choices=FLASH_ATTENTION)
+    add("-ctk", "--cache-type-k", choices=CACHE_TYPES)
+    add("-ctv", "--cache-type-v", choices=CACHE_TYPES)
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add how tokens are picked and how many."""
+    group = parser.add_argument_group("sampling")
+    group.add_argument(
+        "-n",
+        "--predict",
+        dest="max_tokens",
+        type=int,
+        metavar="N",
+        help="tokens to generate at most (default: until the model ends)",
+    )
+    group.add_argument(
+        "--temp",
+        dest="temperature",
+        type=float,
+        metavar="T",
+        help="temperature (default 0.8; 0 = most likely token)",
+    )
+    group.add_argument("--top-k", type=int, metavar="K", help="default 40")
+    group.add_argument("--top-p", type=float, metavar="P", help="default 0.95")
+    group.add_argument("--min-p", type=float, metavar="P", help="default 0.05")
+    group.add_argument("--seed", type=int, metavar="S", help="default: random")
+
+
+def settings_of(args: argparse.Namespace, **defaults: object) -> Settings:
+    """Return the settings that flags, environment and config file give.
+
+    defaults: of the command, weaker than all of those.
+    """
+    flags = {name: getattr(args, name, None) for name in _SETTINGS}
+    return resolve(flags, defaults=defaults)
+
+
+def open_engine(args: argparse.Namespace, settings: Settings) -> Engine:
+    """Load the model and the memory that were asked for, with progress on stderr."""
+    from engram_local.engine import Engine  # numba and llama.cpp: 1 s
+
+    with status_line() as status:
+        return Engine.open(
+            _model(args), memory=_memory(args), settings=settings, progress=status
+        )
+
+
+def _model(args: argparse.Namespace) -> Path | None:
+    """Return the model that was named as an argument or with -m."""
+    named: Path | None = getattr(args, "model", None) or args.model_flag
+    return named
+
+
+def _memory(args: argparse.Namespace) -> Path | Literal["auto"] | None:
+    """Return the memory that was asked for, in the words of `Engine.open`."""
+    if args.no_memory:
+        return None
+    named: Path | None = args.memory
+    return named or "auto"

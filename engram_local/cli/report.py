@@ -1,0 +1,103 @@
+"""What `run` says about an answer, for people and for programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from engram_local.telemetry import measure_resources
+from engram_local.units import escape_control, format_bytes
+
+if TYPE_CHECKING:
+    from engram_local.engine import Engine
+    from engram_local.events import Finished, MemoryStats, Timing
+
+
+def title(engine: Engine) -> str:
+    """Return one line: which model, which memory."""
+    name = escape_control(engine.spec.name)
+    memory = engine.memory
+    if memory is None:
+        return f"{name} · no memory"
+    table_bytes = memory.module.spec.table_bytes
+    return (
+        f"{name} · memory {escape_control(memory.module.path.name)} "
+        f"({memory.tier}, {format_bytes(table_bytes)}, layers "
+        f"{', '.join(map(str, memory.layer_ids))})"
+    )
+
+
+def timing_line(finished: Finished) -> str:
+    """Return one line about an answer's speed and its memory."""
+    n_new = finished.n_prompt - finished.n_cached
+    parts = [f"prompt {n_new} tokens{_rate(finished.prompt_tokens_per_s)}"]
+    if finished.n_cached:
+        parts[0] += f" (+{finished.n_cached} kept)"
+    parts.append(f"{len(finished.token_ids)} tokens{_rate(finished.tokens_per_s)}")
+    if finished.first_token_s is not None:
+        parts.append(f"first after {finished.first_token_s:.2f} s")
+    if finished.finish_reason != "stop":
+        parts.append(f"ended: {finished.finish_reason}")
+    parts.append(_memory_part(finished.memory))
+    return f"[{' · '.join(parts)}]"
+
+
+def _memory_part(memory: MemoryStats | None) -> str:
+    if memory is None:
+        return "no memory"
+    return (
+        f"memory {memory.tier}: {memory.rows_read} rows, "
+        f"stall {memory.stall.p50_ms:.2f} ms per step, {memory.n_late} late"
+    )
+
+
+def _rate(per_s: float | None) -> str:
+    return "" if per_s is None else f" at {per_s:.1f}/s"
+
+
+def as_json(engine: Engine, finished: Finished) -> dict[str, Any]:
+    """Return what `run --json` prints: raw numbers, None where not measurable."""
+    resources = measure_resources()
+    return {
+        "text": finished.text,
+        "token_ids": list(finished.token_ids),
+        "finish_reason": finished.finish_reason,
+        "prompt": {
+            "n_tokens": finished.n_prompt,
+            "tokens_per_s": finished.prompt_tokens_per_s,
+        },
+        "decode": {
+            "n_tokens": len(finished.token_ids),
+            "tokens_per_s": finished.tokens_per_s,
+            "ms_per_token": _timing(finished.token_ms),
+        },
+        "ttft_s": finished.first_token_s,
+        "memory": _memory_json(engine, finished.memory),
+        "resources": {
+            "rss_anon_bytes": resources.rss_anon_bytes,
+            "rss_file_bytes": resources.rss_file_bytes,
+            "vram_bytes": resources.vram_bytes,
+        },
+    }
+
+
+def _memory_json(engine: Engine, memory: MemoryStats | None) -> dict[str, Any] | None:
+    if memory is None or engine.memory is None:
+        return None
+    return {
+        "kind": "attached",
+        "tier": memory.tier,
+        "rows_read": memory.rows_read,
+        "bytes_read": memory.bytes_read,
+        "stall_ms": {"total": memory.stall.total_ms, **_timing(memory.stall)},
+        "prefetch": {
+            "submitted": memory.n_submitted,
+            "ready": memory.n_ready,
+            "late": memory.n_late,
+        },
+        "gate": {str(layer): mean for layer, mean in memory.gate_mean.items()},
+        "resident_bytes": engine.memory.resident_bytes,
+    }
+
+
+def _timing(timing: Timing) -> dict[str, float]:
+    return {"p50": timing.p50_ms, "p95": timing.p95_ms, "max": timing.max_ms}

@@ -1,0 +1,190 @@
+"""`engram-local run`: one answer, or a plain chat line by line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from engram_local.chat import Conversation
+from engram_local.cli import options, report
+from engram_local.cli.status import status_line
+from engram_local.errors import EngramError, FileError, FitError
+from engram_local.events import Finished, PromptProgress, TextChunk
+from engram_local.units import escape_control
+
+if TYPE_CHECKING:
+    from engram_local.engine import Engine, Prompt
+
+_INTERRUPTED = 130
+_CHAT_HELP = """\
+/memory on|off  use the memory or not (begins a new conversation)
+/clear          begin a new conversation
+/bye            quit (also Ctrl-D)
+Ctrl-C          stop the answer and keep its text; once more to quit"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of `run`."""
+    parser.add_argument(
+        "model", nargs="?", type=Path, metavar="MODEL", help="GGUF (default: SmolLM2)"
+    )
+    parser.add_argument(
+        "-p", "--prompt", help="what to ask (default: stdin, or a chat on a terminal)"
+    )
+    parser.add_argument("--system", help="system prompt in place of the model's own")
+    parser.add_argument(
+        "--raw", action="store_true", help="continue the prompt, without chat template"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    options.add_model_arguments(parser)
+    options.add_sampling_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Answer, or chat."""
+    settings = options.settings_of(args)
+    text = _prompt_text(args)
+    with options.open_engine(args, settings) as engine:
+        if text is None:
+            return _chat(engine, args)
+        return _answer_once(engine, args, text)
+
+
+def _prompt_text(args: argparse.Namespace) -> str | None:
+    """Return the prompt from -p and piped stdin; None = chat on the terminal."""
+    if args.prompt is None:
+        return None if sys.stdin.isatty() else _read_stdin()
+    piped = _read_stdin() if _is_piped() else ""
+    return f"{args.prompt}\n\n{piped}" if piped.strip() else str(args.prompt)
+
+
+def _is_piped() -> bool:
+    """Whether stdin is a pipe or a file, not a terminal or an empty device."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError):  # closed
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
+def _read_stdin() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise FileError(f"stdin is not text in UTF-8: {error}") from error
+
+
+def _answer_once(engine: Engine, args: argparse.Namespace, text: str) -> int:
+    prompt: Prompt = text if args.raw else Conversation(args.system).ask(text)
+    with _interruptible(engine) as interrupted:
+        finished = _stream(engine, prompt, quiet=args.json)
+    if args.json:
+        print(json.dumps(report.as_json(engine, finished), indent=2))
+    else:
+        print()
+        print(report.timing_line(finished), file=sys.stderr)
+    return _INTERRUPTED if interrupted else 0
+
+
+def _stream(engine: Engine, prompt: Prompt, *, quiet: bool = False) -> Finished:
+    """Print an answer as it comes; return its last event."""
+    with status_line() as status:
+        for event in engine.generate(prompt):
+            match event:
+                case PromptProgress():
+                    status("reading the prompt", event.n_done / event.n_total)
+                case TextChunk() if not quiet:
+                    status.clear()
+                    print(escape_control(event.text), end="", flush=True)
+                case Finished():
+                    return event
+    raise AssertionError("an answer ends with Finished")
+
+
+@contextmanager
+def _interruptible(engine: Engine) -> Iterator[list[int]]:
+    """Let Ctrl-C end the answer and keep its text; a second one ends the program.
+
+    The list that is given holds the signals that came.
+    """
+    signals: list[int] = []
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        if signals:
+            raise KeyboardInterrupt
+        signals.append(number)
+        engine.cancel()
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield signals
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _chat(engine: Engine, args: argparse.Namespace) -> int:
+    """Read a line, answer it, until the input ends."""
+    conversation = Conversation(args.system)
+    print(f"{report.title(engine)}\n/help lists the commands", file=sys.stderr)
+    while True:
+        try:
+            line = _read_line()
+        except EOFError:
+            print(file=sys.stderr)
+            return 0
+        if line == "/bye":
+            return 0
+        if line.startswith("/"):
+            _command(engine, conversation, line)
+        elif line:
+            _chat_turn(engine, conversation, line)
+
+
+def _read_line() -> str:
+    import readline  # noqa: F401 - gives input() editing and history
+
+    return input(">>> ").strip()
+
+
+def _chat_turn(engine: Engine, conversation: Conversation, line: str) -> None:
+    try:
+        with _interruptible(engine):
+            finished = _stream(engine, conversation.ask(line))
+    except FitError as error:
+        conversation.take_back()
+        print(f"{error.message}; /clear begins a new conversation", file=sys.stderr)
+        return
+    conversation.answer(finished.text)
+    print()
+    print(report.timing_line(finished), file=sys.stderr)
+
+
+def _command(engine: Engine, conversation: Conversation, line: str) -> None:
+    match line.split():
+        case ["/help"]:
+            print(_CHAT_HELP, file=sys.stderr)
+        case ["/clear"]:
+            conversation.clear()
+        case ["/memory", ("on" | "off") as state]:
+            _switch_memory(engine, conversation, state == "on")
+        case _:
+            print(f"unknown command {line}; /help lists them", file=sys.stderr)
+
+
+def _switch_memory(engine: Engine, conversation: Conversation, on: bool) -> None:
+    try:
+        engine.use_memory(on)
+    except EngramError as error:
+        print(error.message, file=sys.stderr)
+        return
+    conversation.clear()
+    print(report.title(engine), file=sys.stderr)
