@@ -130,6 +130,11 @@ class Engine:
         return self._backbone.n_ctx
 
     @property
+    def n_vocab(self) -> int:
+        """Tokens in the vocabulary."""
+        return self._backbone.n_vocab
+
+    @property
     def n_used(self) -> int:
         """Tokens of the context that are taken."""
         return len(self._token_ids)
@@ -212,6 +217,30 @@ class Engine:
                 for index in range(n_scored)
             ]
         return nll
+
+    def replay(self, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> Replay:
+        """Evaluate a prompt, then tokens one by one as if they had been sampled.
+
+        For measuring: the work is the same for every engine that gets the same tokens.
+        """
+        if len(prompt_ids) + len(token_ids) > self.n_ctx:
+            raise FitError(
+                f"{len(prompt_ids)} and {len(token_ids)} tokens were asked for, the "
+                f"context holds {self.n_ctx}",
+                hint="use a longer context with -c",
+            )
+        self._reset()
+        start = time.perf_counter()
+        for _ in self._prefill(prompt_ids):
+            pass
+        times = [time.perf_counter()]
+        with self._sampler(self.settings) as sampler:
+            for token_id in token_ids:
+                self._backbone.sample(sampler)
+                self._submit([token_id])
+                self._step([token_id])
+                times.append(time.perf_counter())
+        return Replay(prompt_s=times[0] - start, token_s=tuple(np.diff(times).tolist()))
 
     def close(self) -> None:
         """Free everything. Calling it twice is fine."""
@@ -351,6 +380,14 @@ class Engine:
             n_late=n_asked - counters.n_ready,
             gate_mean=counters.gate_means(),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """How long a prompt took, and each token after it."""
+
+    prompt_s: float
+    token_s: tuple[float, ...]
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,10 @@ class Settings:
         _one_of("flash_attention", self.flash_attention, FLASH_ATTENTION)
         _one_of("cache_type_k", self.cache_type_k, CACHE_TYPES)
         _one_of("cache_type_v", self.cache_type_v, CACHE_TYPES)
+
+    def with_prefetch(self, prefetch: bool) -> Settings:
+        """Return the same settings with the prefetch thread on or off."""
+        return replace(self, prefetch=prefetch)
 
 
 def resolve(

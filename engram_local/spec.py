@@ -54,7 +54,8 @@ class RowType(StrEnum):
         if width <= 0 or width % block:
             raise FormatError(
                 f"rows of type {self.value} need a width divisible by {block}, "
-                f"found {width}"
+                f"found {width}",
+                hint="f16 and bf16 take any width",
             )
         return width // block * n_bytes
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from engram_local.cli.status import status_line
+from engram_local.errors import FileError
 from engram_local.settings import (
     CACHE_TYPES,
     FLASH_ATTENTION,
@@ -140,6 +141,24 @@ def open_engine(args: argparse.Namespace, settings: Settings) -> Engine:
         return Engine.open(
             _model(args), memory=_memory(args), settings=settings, progress=status
         )
+
+
+def files_of(args: argparse.Namespace) -> tuple[Path, Path]:
+    """Return model and memory; raise FileError if there is no memory for the model."""
+    from engram_local.catalog import default_model, find_memory
+    from engram_local.formats.backbone import read_backbone
+    from engram_local.formats.header import read_header
+
+    model = _model(args) or default_model()
+    memory = args.memory
+    if memory is None:
+        memory = find_memory(model, read_backbone(read_header(model)).fingerprint)
+    if memory is None:
+        raise FileError(
+            f"there is no memory for {model}",
+            hint="name one with --memory, or make one with `engram-local convert`",
+        )
+    return model, memory
 
 
 def _model(args: argparse.Namespace) -> Path | None:

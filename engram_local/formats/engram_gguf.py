@@ -1,7 +1,7 @@
 """The memory file: a GGUF of its own, like a LoRA adapter (docs/memory.md).
 
-Keys are `{architecture}.engram.*`, with the names of llama.cpp's `deepseek41` where they
-mean the same thing. A row is found by its offset alone, so a file may be larger than
+Keys are `{architecture}.engram.*`, named as in llama.cpp's `deepseek41` where they mean
+the same thing. A row is found by its offset alone, so a file may be larger than
 RAM by any factor. `engram_writer` writes it.
 """
 

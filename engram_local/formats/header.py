@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -329,7 +330,7 @@ class _Parser:
 
     def _check_overlaps(self, tensors: Mapping[str, TensorInfo]) -> None:
         ordered = sorted(tensors.values(), key=lambda tensor: tensor.offset_bytes)
-        for before, after in zip(ordered, ordered[1:], strict=False):
+        for before, after in pairwise(ordered):
             if before.offset_bytes + (before.n_bytes or 0) > after.offset_bytes:
                 raise FormatError(
                     f"{self._path}: the tensors {before.name} and {after.name} overlap",

@@ -1,7 +1,7 @@
 """The chat template of a GGUF, through llama-cpp-python's sandboxed Jinja formatter.
 
-llama.cpp's own `llama_chat_apply_template` knows a list of templates by heart and drops,
-for example, SmolLM2's default system prompt.
+llama.cpp's own `llama_chat_apply_template` knows a list of templates by heart; it drops
+SmolLM2's default system prompt, for example.
 """
 
 from __future__ import annotations

@@ -79,6 +79,6 @@ class HiddenHook:
                 self._on_hidden(number, hidden)
                 ggml.write_rows(tensor, hidden)
             return True
-        except BaseException as error:  # raised again after the decode
+        except BaseException as error:  # noqa: BLE001 - see raise_error
             self._error = error
             return False

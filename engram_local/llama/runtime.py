@@ -185,7 +185,7 @@ class Backbone:
             raise _decode_error(code)
 
     def logits(self, index: int = -1) -> NDArray[np.float32]:
-        """Return a view of one position's logits, (n_vocab,); the next decode ends it."""
+        """Return a view of one position's logits, (n_vocab,), until the next decode."""
         pointer = llama_cpp.llama_get_logits_ith(self._context, index)
         return np.ctypeslib.as_array(pointer, (self.n_vocab,))
 

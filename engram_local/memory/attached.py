@@ -1,7 +1,7 @@
 """A memory at work beside a backbone: prepares ahead, adds its delta, keeps its state.
 
-Knows nothing of llama.cpp: `engine.py` calls `submit` before a decode and the hook calls
-`add_delta` inside it.
+Knows nothing of llama.cpp: `engine.py` calls `submit` before a decode, and the hook
+calls `add_delta` inside it.
 """
 
 from __future__ import annotations

@@ -55,7 +55,8 @@ def build_token_map(
 def normalize(text: str) -> str:
     """Return what two tokens must have in common to share a canonical id."""
     text = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text))
-    text = "".join(char for char in text if unicodedata.category(char) != "Mn")
+    # Marks of all three categories (Mn, Mc, Me), as Hugging Face's StripAccents.
+    text = "".join(char for char in text if unicodedata.category(char)[0] != "M")
     # Char by char, as Rust does it: str.lower() has a rule for a final sigma.
     text = "".join(char.lower() for char in text)
     text = _BLANK.sub(" ", text)

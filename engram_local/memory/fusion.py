@@ -52,8 +52,8 @@ def project(rows: F32, weights: FusionWeights, spec: FusionSpec) -> Projection:
 def rms_norm(vectors: F32, weight: F32, epsilon: float) -> F32:
     """Return `vectors` over their root mean square, along the last axis."""
     square = np.mean(np.square(vectors), axis=-1, keepdims=True, dtype=np.float32)
-    scale: F32 = 1 / np.sqrt(square + np.float32(epsilon))
-    return vectors * scale * weight
+    normed: F32 = np.divide(vectors, np.sqrt(square + np.float32(epsilon))) * weight
+    return normed
 
 
 class Fusion:

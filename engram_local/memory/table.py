@@ -8,6 +8,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from io import BufferedReader
 from pathlib import Path
 from typing import Protocol
@@ -70,7 +71,14 @@ class MmapTable:
         self.spec = spec
         self._path = path
         self._file = _open(path, spec)
-        self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        try:
+            self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:  # not every file system can map
+            self._file.close()
+            raise TableError(
+                f"{path} cannot be mapped: {error.strerror}",
+                hint="read the table into memory with the tier ram",
+            ) from error
         if hasattr(mmap, "MADV_RANDOM"):  # not on Windows
             # Without it a fault reads ahead: 128 KiB and more for one small row.
             self._map.madvise(mmap.MADV_RANDOM, *_page_range(spec))
@@ -137,15 +145,13 @@ class RamTable:
 
 def _open(path: Path, spec: TableSpec) -> BufferedReader:
     try:
-        file = open(path, "rb")
+        with ExitStack() as stack:
+            file = stack.enter_context(open(path, "rb"))
+            _check_size(path, os.fstat(file.fileno()).st_size, spec)
+            stack.pop_all()
+            return file
     except OSError as error:
         raise TableError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        _check_size(path, os.fstat(file.fileno()).st_size, spec)
-    except TableError:
-        file.close()
-        raise
-    return file
 
 
 def _read(path: Path, spec: TableSpec, progress: Progress | None) -> NDArray[np.uint8]:
@@ -155,11 +161,18 @@ def _read(path: Path, spec: TableSpec, progress: Progress | None) -> NDArray[np.
         file.seek(spec.offset_bytes)
         for start in range(0, spec.n_bytes, _READ_BYTES):
             piece = view[start : start + _READ_BYTES]
-            if file.readinto(piece) != len(piece):
+            if _read_into(file, piece, path) != len(piece):
                 raise TableError(f"{path} became shorter while it was read")
             if progress is not None:
                 progress(start + len(piece), spec.n_bytes)
     return table
+
+
+def _read_into(file: BufferedReader, piece: memoryview, path: Path) -> int:
+    try:
+        return file.readinto(piece)
+    except OSError as error:  # a failing drive
+        raise TableError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _check_size(path: Path, file_bytes: int, spec: TableSpec) -> None:

@@ -1,0 +1,163 @@
+"""`engram-local show`: what a GGUF is. Reads the header only."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from engram_local.formats import engram_gguf
+from engram_local.formats.backbone import read_backbone
+from engram_local.formats.header import Header, TensorInfo, read_header
+from engram_local.memory.module import MemoryModule
+from engram_local.units import escape_control, format_bytes, format_count
+
+Facts = dict[str, Any]
+
+_NATIVE_TABLE = re.compile(
+    r"per_layer_token_embd\.weight|blk\.\d+\.engram_embd\.weight"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of `show`."""
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the facts."""
+    facts = collect(read_header(args.file))
+    print(json.dumps(facts, indent=2) if args.json else _as_text(facts))
+    return 0
+
+
+def collect(header: Header) -> Facts:
+    """Return what the header says, as plain values."""
+    facts: Facts = {
+        "file": str(header.path),
+        "file_bytes": header.file_bytes,
+        "architecture": header.architecture,
+        "n_tensors": len(header.tensors),
+    }
+    if engram_gguf.matches(header):
+        return facts | {"type": "memory"} | _memory_facts(header)
+    return facts | {"type": "model"} | _model_facts(header)
+
+
+def _model_facts(header: Header) -> Facts:
+    spec = read_backbone(header)
+    return {
+        "name": spec.name,
+        "n_params": spec.n_params,
+        "n_layers": spec.fingerprint.block_count,
+        "embedding_length": spec.fingerprint.embedding_length,
+        "vocab_size": spec.fingerprint.vocab_size,
+        "context_length": spec.context_length,
+        "tokens_sha256": spec.fingerprint.tokens_sha256,
+        "native_tables": [
+            _tensor_facts(tensor)
+            for tensor in header.tensors.values()
+            if _NATIVE_TABLE.fullmatch(tensor.name)
+        ],
+    }
+
+
+def _tensor_facts(tensor: TensorInfo) -> Facts:
+    from gguf.constants import GGMLQuantizationType
+
+    known = {int(kind): kind.name.lower() for kind in GGMLQuantizationType}
+    return {
+        "name": tensor.name,
+        "shape": list(tensor.shape),
+        "type": known.get(tensor.type_id, f"type {tensor.type_id}"),
+        "n_bytes": tensor.n_bytes,
+        "offset_bytes": tensor.offset_bytes,
+    }
+
+
+def _memory_facts(header: Header) -> Facts:
+    module = engram_gguf.read_memory(header)
+    spec, fusion = module.spec, module.fusion
+    return {
+        "layers": [_layer_facts(module, line) for line in range(len(spec.layers))],
+        "table_bytes": spec.table_bytes,
+        "rows_per_token": spec.rows_per_token,
+        "bytes_per_token": spec.bytes_per_token,
+        "n_canonical": spec.n_canonical,
+        "n_branches": fusion.n_branches,
+        "conv_kernel": fusion.conv_kernel,
+        "conv_dilation": fusion.conv_dilation,
+        "backbone": {
+            "embedding_length": module.fingerprint.embedding_length,
+            "n_layers": module.fingerprint.block_count,
+            "vocab_size": module.fingerprint.vocab_size,
+            "tokens_sha256": module.fingerprint.tokens_sha256,
+        },
+    }
+
+
+def _layer_facts(module: MemoryModule, line: int) -> Facts:
+    layer = module.spec.layers[line]
+    return {
+        "layer": layer.layer_id,
+        "orders": list(range(2, layer.hash.max_ngram + 1)),
+        "heads": layer.hash.n_heads,
+        "n_rows": layer.table.n_rows,
+        "row_width": layer.table.width,
+        "row_type": layer.table.row_type.value,
+        "row_bytes": layer.table.row_bytes,
+        "window": layer.hash.window.value,
+        "boundary": layer.hash.boundary.value,
+    }
+
+
+def _as_text(facts: Facts) -> str:
+    lines = [f"{facts['file']}: {facts['type']}, {format_bytes(facts['file_bytes'])}"]
+    lines.append(f"architecture   {facts['architecture']}")
+    lines += _memory_lines(facts) if facts["type"] == "memory" else _model_lines(facts)
+    return escape_control("\n".join(lines))
+
+
+def _model_lines(facts: Facts) -> list[str]:
+    lines = [
+        f"name           {facts['name']}",
+        f"parameters     {format_count(facts['n_params'])}",
+        f"layers         {facts['n_layers']} of width {facts['embedding_length']}",
+        f"vocabulary     {format_count(facts['vocab_size'])} tokens",
+        f"context        {format_count(facts['context_length'])} tokens",
+    ]
+    return lines + [_table_line(table) for table in facts["native_tables"]]
+
+
+def _table_line(table: Facts) -> str:
+    n_bytes = table["n_bytes"]
+    size = "unknown size" if n_bytes is None else format_bytes(n_bytes)
+    return (
+        f"n-gram table   {table['name']}: {format_count(table['shape'][-1])} rows of "
+        f"{table['shape'][0]} {table['type']}, {size}, read by llama.cpp"
+    )
+
+
+def _memory_lines(facts: Facts) -> list[str]:
+    backbone = facts["backbone"]
+    return [
+        *(_layer_line(layer) for layer in facts["layers"]),
+        f"per token      {facts['rows_per_token']} rows, {facts['bytes_per_token']} B",
+        f"table          {format_bytes(facts['table_bytes'])}",
+        f"fusion         {facts['n_branches']} branches, convolution of "
+        f"{facts['conv_kernel']} taps, dilation {facts['conv_dilation']}",
+        f"made for       {backbone['n_layers']} layers of width "
+        f"{backbone['embedding_length']}, {backbone['vocab_size']:,} tokens",
+    ]
+
+
+def _layer_line(layer: Facts) -> str:
+    orders = " and ".join(map(str, layer["orders"]))
+    return (
+        f"layer {layer['layer']:<8} {format_count(layer['n_rows'])} rows of "
+        f"{layer['row_width']} {layer['row_type']} ({layer['row_bytes']} B); n-grams "
+        f"of {orders}, {layer['heads']} heads, {layer['window']}, {layer['boundary']}"
+    )
