@@ -1,0 +1,1 @@
+"""With the real default backbone. Marked `model`; `make test` runs them too."""

@@ -1,0 +1,87 @@
+"""The default backbone in float32, and the golden adapters as memory files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engram_local.catalog import default_model
+from engram_local.errors import FileError
+from engram_local.formats.engram_peft import open_adapter
+from engram_local.formats.engram_writer import write_memory
+from engram_local.formats.header import read_header
+from engram_local.settings import Settings
+from engram_local.spec import RowType
+from tests.conftest import GOLDEN
+
+EXACT = Settings(
+    n_ctx=512,
+    flash_attention="off",
+    cache_type_k="f32",
+    cache_type_v="f32",
+    temperature=0.0,
+)
+"""No rounding but float32's own, and no chance."""
+
+
+@pytest.fixture(scope="session")
+def quantized() -> Path:
+    """The default backbone as it comes."""
+    try:
+        return default_model()
+    except FileError as error:
+        pytest.skip(error.message)
+
+
+@pytest.fixture(scope="session")
+def exact(quantized: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default backbone with every weight as float32 (540 MB)."""
+    path = tmp_path_factory.mktemp("backbone") / "float32.gguf"
+    dequantize_file(quantized, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def adapter(
+    quantized: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Return a golden adapter, "peft_a" or "peft_b", as a memory of float32 rows."""
+    folder = tmp_path_factory.mktemp("memories")
+    backbone = read_header(quantized)
+
+    def convert(name: str) -> Path:
+        path = folder / f"{name}.gguf"
+        if not path.exists():
+            with open_adapter(GOLDEN / name, backbone, RowType.F32) as source:
+                write_memory(
+                    path,
+                    source.module,
+                    source.rows,
+                    architecture=source.architecture,
+                )
+        return path
+
+    return convert
+
+
+def dequantize_file(source: Path, target: Path) -> None:
+    """Write a GGUF with the same keys and float32 tensors."""
+    import gguf
+
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(target, "llama")
+    for name, entry in reader.fields.items():
+        if name.startswith("GGUF.") or name == "general.architecture":
+            continue
+        sub_type = entry.types[1] if len(entry.types) > 1 else None
+        writer.add_key_value(name, entry.contents(), entry.types[0], sub_type)
+    for tensor in reader.tensors:
+        writer.add_tensor(
+            tensor.name, gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
