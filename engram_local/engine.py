@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import codecs
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from engram_local import catalog
-from engram_local.errors import FitError, MismatchError, UnsupportedError, UsageError
+from engram_local.errors import FitError, UnsupportedError, UsageError
 from engram_local.events import (
     Event,
     Finished,
@@ -26,33 +25,19 @@ from engram_local.events import (
     PromptProgress,
     TextChunk,
 )
-from engram_local.formats import engram_gguf
-from engram_local.formats.backbone import read_backbone
-from engram_local.formats.header import read_header
 from engram_local.llama.chat_template import ChatTemplate, Message
-from engram_local.llama.runtime import Backbone
 from engram_local.llama.sampling import Sampler
+from engram_local.loading import Loaded, MemoryChoice, Progress, load
 from engram_local.memory.attached import AttachedMemory
-from engram_local.memory.libc import install_bus_error_handler
-from engram_local.memory.module import MemoryModule
 from engram_local.settings import Settings
-from engram_local.spec import BackboneSpec
 from engram_local.telemetry import summarize
 
 Prompt = str | Sequence[Message]
 """A text that is used as it is, or messages for the chat template."""
 
-Progress = Callable[[str, float], None]
-"""Called while files are loaded with what is being done and its part, 0 to 1."""
-
 AHEAD = 2
 """Prompt chunks that the prefetch thread may be ahead: 512 tokens of a 2560-wide memory
 with 4 branches are 26 MB per layer."""
-
-_NOT_YET = {
-    "deepseek41": "DeepSeek-V4.1 (deepseek41) is not in this version of llama.cpp",
-    "deepseek4": "this is an early DeepSeek-V4.1 file (deepseek4.engram.*)",
-}
 
 
 class Engine:
@@ -65,20 +50,14 @@ class Engine:
     Not safe from several threads, except `cancel`.
     """
 
-    def __init__(
-        self,
-        stack: ExitStack,
-        spec: BackboneSpec,
-        backbone: Backbone,
-        memory: AttachedMemory | None,
-        settings: Settings,
-    ) -> None:
+    def __init__(self, stack: ExitStack, loaded: Loaded, settings: Settings) -> None:
+        """Use `open`; the stack frees what was loaded."""
         self._stack = stack
-        self.spec = spec
+        self.spec = loaded.spec
         self.settings = settings
-        self._backbone = backbone
-        self._attached = memory
-        self._memory = memory
+        self._backbone = loaded.backbone
+        self._attached = loaded.memory
+        self._memory = loaded.memory
         self._token_ids: list[int] = []
         self._cancelled = False
 
@@ -87,7 +66,7 @@ class Engine:
         cls,
         model: Path | None = None,
         *,
-        memory: Path | Literal["auto"] | None = "auto",
+        memory: MemoryChoice = "auto",
         settings: Settings | None = None,
         progress: Progress | None = None,
     ) -> Engine:
@@ -97,22 +76,9 @@ class Engine:
         fits, if there is one; None = without. Raises EngramError.
         """
         settings = settings or Settings()
-        path = model or catalog.default_model()
-        spec = _read_spec(path)
-        module = _read_module(path, spec, memory)
-        install_bus_error_handler()
         with ExitStack() as stack:
-            backbone = Backbone(
-                path,
-                settings,
-                progress=_part_of("loading the model", progress),
-                hooked=module is not None,
-            )
-            stack.callback(backbone.close)
-            attached = None
-            if module is not None:
-                attached = _attach(stack, backbone, module, settings, progress)
-            return cls(stack.pop_all(), spec, backbone, attached, settings)
+            loaded = load(stack, model, memory, settings, progress)
+            return cls(stack.pop_all(), loaded, settings)
 
     @property
     def memory(self) -> AttachedMemory | None:
@@ -146,7 +112,7 @@ class Engine:
         self._reset()
         self._memory = self._attached if on else None
         if self._backbone.hook is not None:
-            self._backbone.hook.enabled = on
+            self._backbone.hook.enable(on)
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Return the token ids of a prompt.
@@ -427,64 +393,6 @@ class _Answer:
         )
 
 
-def _read_spec(path: Path) -> BackboneSpec:
-    header = read_header(path)
-    reason = _NOT_YET.get(header.architecture)
-    if reason is not None:
-        raise UnsupportedError(
-            f"{path} cannot be run: {reason}",
-            hint="`engram-local show` tells what is in the file",
-        )
-    return read_backbone(header)
-
-
-def _read_module(
-    model: Path, spec: BackboneSpec, memory: Path | Literal["auto"] | None
-) -> MemoryModule | None:
-    path = catalog.find_memory(model, spec.fingerprint) if memory == "auto" else memory
-    if path is None:
-        return None
-    module = engram_gguf.read_memory(read_header(path))
-    _check_fingerprint(module, spec)
-    return module
-
-
-def _check_fingerprint(module: MemoryModule, spec: BackboneSpec) -> None:
-    for name in ("embedding_length", "block_count", "vocab_size", "tokens_sha256"):
-        needed = getattr(module.fingerprint, name)
-        found = getattr(spec.fingerprint, name)
-        if needed != found:
-            raise MismatchError(
-                f"{module.path} was made for a backbone with {name} {needed}, this one "
-                f"has {found}",
-                hint="choose the memory of this model, or run with --no-memory",
-            )
-
-
-def _attach(
-    stack: ExitStack,
-    backbone: Backbone,
-    module: MemoryModule,
-    settings: Settings,
-    progress: Progress | None,
-) -> AttachedMemory:
-    tier = "mmap" if settings.memory_tier == "auto" else settings.memory_tier
-    report = _part_of("reading the table", progress)
-    attached = AttachedMemory(
-        module,
-        tier,
-        prefetch=settings.prefetch,
-        progress=None if report is None else lambda done, total: report(done / total),
-    )
-    stack.callback(attached.close)
-    backbone.hook_layers(attached.layer_ids, attached.add_delta)
-    return attached
-
-
-def _part_of(what: str, progress: Progress | None) -> Callable[[float], None] | None:
-    return None if progress is None else lambda part: progress(what, part)
-
-
 def _common_prefix(before: Sequence[int], after: Sequence[int]) -> int:
     for position, (one, other) in enumerate(zip(before, after, strict=False)):
         if one != other:
@@ -492,6 +400,6 @@ def _common_prefix(before: Sequence[int], after: Sequence[int]) -> int:
     return min(len(before), len(after))
 
 
-def _nll(logits: np.ndarray, target: int) -> float:
+def _nll(logits: NDArray[np.float32], target: int) -> float:
     shifted = logits.astype(np.float64) - float(logits.max())
     return float(np.log(np.exp(shifted).sum()) - shifted[target])

@@ -8,18 +8,19 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_local.errors import FileError, UnsupportedError
+from engram_local.errors import FileError, FormatError, UnsupportedError
 from engram_local.formats.header import Header
 from engram_local.memory.canonical import build_token_map
 from engram_local.spec import BackboneSpec, Fingerprint
+from engram_local.units import escape_control
 
 
 def read_backbone(header: Header) -> BackboneSpec:
     """Return what the header says; raise FormatError if a needed key is absent."""
     if header.metadata.get("general.type", "model") != "model":
         raise FileError(
-            f"{header.path} is a GGUF of type {header.text('general.type')}, "
-            "a model is needed",
+            f"{header.path} is a GGUF of type "
+            f"{escape_control(header.text('general.type'))}, a model is needed",
             hint="a memory is given with --memory, the model before it",
         )
     architecture = header.architecture
@@ -43,13 +44,16 @@ def read_token_map(header: Header) -> NDArray[np.int32]:
     tokenizer = header.text("tokenizer.ggml.model")
     if tokenizer != "gpt2":
         raise UnsupportedError(
-            f"{header.path} has a tokenizer of kind {tokenizer}; canonical ids are "
-            "known for byte-level BPE (gpt2) only",
+            f"{header.path} has a tokenizer of kind {escape_control(tokenizer)}; "
+            "canonical ids are known for byte-level BPE (gpt2) only",
         )
-    return build_token_map(
-        header.texts("tokenizer.ggml.tokens"),
-        [int(kind) for kind in header.integers("tokenizer.ggml.token_type")],
-    )
+    tokens = header.texts("tokenizer.ggml.tokens")
+    token_types = header.integers("tokenizer.ggml.token_type")
+    if len(token_types) != len(tokens):
+        raise FormatError(
+            f"{header.path} has {len(token_types)} token types, {len(tokens)} tokens"
+        )
+    return build_token_map(tokens, [int(kind) for kind in token_types])
 
 
 def tokens_sha256(tokens: Sequence[str]) -> str:

@@ -113,15 +113,23 @@ class _Reader:
         )
 
     def _fusion(self, hidden_size: int) -> FusionSpec:
-        number = self._header.number
         return FusionSpec(
             hidden_size=hidden_size,
             n_branches=self._integer("branch_count", 1, 256),
             conv_kernel=self._integer("conv_kernel", 0, MAX_CONV_KERNEL),
             conv_dilation=self._integer("conv_dilation", 1, MAX_CONV_KERNEL),
-            norm_epsilon=number(f"{self._prefix}.norm_epsilon"),
-            conv_norm_epsilon=number(f"{self._prefix}.conv_norm_epsilon"),
+            norm_epsilon=self._epsilon("norm_epsilon"),
+            conv_norm_epsilon=self._epsilon("conv_norm_epsilon"),
         )
+
+    def _epsilon(self, key: str) -> float:
+        value = self._header.number(f"{self._prefix}.{key}")
+        if not 0 < value < 1:  # also false for NaN, which would reach every state
+            raise FormatError(
+                f"{self._header.path}: {self._prefix}.{key} is {value}, a number "
+                "between 0 and 1 is needed"
+            )
+        return value
 
     def _token_map(self, vocab_size: int) -> NDArray[np.int32]:
         key = f"{self._prefix}.token_map"
@@ -212,7 +220,8 @@ class _Reader:
                 f"{tensor.type_id}, rows may be {', '.join(RowType)}"
             )
         row_type = types[tensor.type_id]
-        stored = row_type.row_bytes(width) if row_type is RowType.FP8 else width
+        row_bytes = row_type.row_bytes(width)  # refuses a width that does not fit
+        stored = row_bytes if row_type is RowType.FP8 else width
         if len(tensor.shape) != 2 or tensor.shape[0] != stored:
             raise FormatError(
                 f"{self._header.path}: {tensor.name} has the shape {tensor.shape}, "

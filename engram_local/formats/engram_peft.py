@@ -39,6 +39,7 @@ from engram_local.spec import (
 F32 = NDArray[np.float32]
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "engram_adapters.safetensors"
+_DTYPES = ("F32", "F16", "F64")  # those that numpy has
 
 
 def matches(folder: Path) -> bool:
@@ -97,8 +98,10 @@ class _Config:
             )
         try:
             self._values = json.loads(self.path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise FormatError(f"{self.path} cannot be read: {error}") from error
+        if not isinstance(self._values, dict):
+            raise FormatError(f"{self.path} should be a JSON object of options")
         self._check_options()
 
     def _check_options(self) -> None:
@@ -122,7 +125,7 @@ class _Config:
 
     def integer(self, key: str, low: int, high: int) -> int:
         value = self._values.get(key)
-        if not isinstance(value, int) or not low <= value <= high:
+        if type(value) is not int or not low <= value <= high:
             raise FormatError(
                 f"{self.path}: {key} is {value!r}, {low} to {high} are possible"
             )
@@ -154,9 +157,9 @@ class _Reader:
             conv_kernel=self._config.integer("conv_kernel_size", 1, 1024),
             conv_dilation=self._config.integer("conv_dilation", 1, 1024),
         )
-        layer_ids = sorted(self._config.integers("target_layers"))
-        hashes = self._hashes(layer_ids)
+        layer_ids = self._layer_ids()
         tables = [self._table(layer_id) for layer_id in layer_ids]
+        hashes = self._hashes(layer_ids, max(table.get_shape()[0] for table in tables))
         spec = MemorySpec(
             layers=tuple(
                 self._layer(layer_id, hashes[line], tables[line])
@@ -195,10 +198,25 @@ class _Reader:
                     hint="name the backbone that the adapter was trained on",
                 )
 
-    def _hashes(self, layer_ids: list[int]) -> list[HashSpec]:
+    def _layer_ids(self) -> list[int]:
+        layer_ids = sorted(self._config.integers("target_layers"))
+        possible = range(self._backbone.fingerprint.block_count)
+        if not layer_ids or sorted(set(layer_ids) & set(possible)) != layer_ids:
+            raise FormatError(
+                f"{self._config.path}: target_layers is {layer_ids}, different layers "
+                f"from 0 to {len(possible) - 1} are needed"
+            )
+        return layer_ids
+
+    def _hashes(self, layer_ids: list[int], most_rows: int) -> list[HashSpec]:
         config = self._config
         n_heads = config.integer("n_head_per_ngram", 1, 4096)
         per_order = config.integers("engram_vocab_size_per_ngram")
+        if max(per_order, default=0) > most_rows:  # primes past it take for ever
+            raise FormatError(
+                f"{config.path}: engram_vocab_size_per_ngram is {per_order}, the "
+                f"largest table has {most_rows} rows"
+            )
         max_ngram = len(config.integers("ngram_sizes")) + 1
         pad_id = config.integer("pad_id", 0, len(self._token_map) - 1)
         all_sizes = derive_sizes(
@@ -242,8 +260,14 @@ class _Reader:
 
     def _table(self, layer_id: int) -> Any:
         name = f"{layer_id}.multi_head_embedding.embedding.weight"
-        self._check_name(name)
-        return self._weights.get_slice(name)
+        table = self._slice(name)
+        shape = tuple(table.get_shape())
+        if len(shape) != 2 or 0 in shape:
+            raise FormatError(
+                f"{self._config.path.parent}: the table of layer {layer_id} has the "
+                f"shape {shape}, (rows, width) is needed"
+            )
+        return table
 
     def _fusion_weights(self, layer: LayerSpec, fusion: FusionSpec) -> FusionWeights:
         prefix, d = f"{layer.layer_id}.", fusion.hidden_size
@@ -267,8 +291,7 @@ class _Reader:
         )
 
     def _array(self, name: str, *shape: int) -> F32:
-        self._check_name(name)
-        array = np.asarray(self._weights.get_tensor(name), np.float32)
+        array = np.asarray(self._slice(name)[:], np.float32)
         if array.shape != shape:
             raise FormatError(
                 f"{self._config.path.parent}: {name} has the shape {array.shape}, "
@@ -276,8 +299,15 @@ class _Reader:
             )
         return array
 
-    def _check_name(self, name: str) -> None:
+    def _slice(self, name: str) -> Any:
+        path = self._config.path.parent / WEIGHTS_FILE
         if name not in self._names:
-            raise FormatError(
-                f"{self._config.path.parent / WEIGHTS_FILE} has no tensor {name}"
+            raise FormatError(f"{path} has no tensor {name}")
+        tensor = self._weights.get_slice(name)
+        if tensor.get_dtype() not in _DTYPES:
+            raise UnsupportedError(
+                f"{path}: {name} is {tensor.get_dtype()}; {', '.join(_DTYPES)} can be "
+                "converted",
+                hint="save the adapter in float32",
             )
+        return tensor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -77,7 +78,8 @@ def write_memory(
             hint="free some space or choose another folder with -o",
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # what failed before is the error to tell
+            part.unlink(missing_ok=True)
 
 
 def _check_space(path: Path, module: MemoryModule) -> None:

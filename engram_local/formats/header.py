@@ -302,7 +302,7 @@ class _Parser:
 
     def _alignment(self, metadata: Mapping[str, Value]) -> int:
         value = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
-        if not isinstance(value, int) or not 1 <= value <= MAX_ALIGNMENT:
+        if type(value) is not int or not 1 <= value <= MAX_ALIGNMENT:
             raise FormatError(
                 f"{self._path}: general.alignment is {value!r}, "
                 f"1 to {MAX_ALIGNMENT} are possible"

@@ -34,8 +34,8 @@ _SIGNATURES: dict[str, tuple[list[Any], Any]] = {
 
 
 @cache
-def library() -> ctypes.CDLL:
-    """Return libggml-base, next to the libllama that llama-cpp-python loaded."""
+def library_path() -> str:
+    """Return the path of libggml-base, next to llama-cpp-python's libllama."""
     folder = Path(llama_cpp.__file__).parent / "lib"
     names = (f"libggml-base{_SUFFIX}", f"ggml-base{_SUFFIX}")
     path = next((folder / name for name in names if (folder / name).exists()), None)
@@ -44,7 +44,13 @@ def library() -> ctypes.CDLL:
             f"{folder} has no libggml-base",
             hint="install llama-cpp-python again",
         )
-    loaded = ctypes.CDLL(str(path))
+    return str(path)
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """Return libggml-base with the signatures of what is used here."""
+    loaded = ctypes.CDLL(library_path())
     for name, (arguments, result) in _SIGNATURES.items():
         function = getattr(loaded, name)
         function.argtypes, function.restype = arguments, result

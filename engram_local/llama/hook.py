@@ -7,14 +7,14 @@ nodes after it read. Knows nothing of memories.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 
 import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
 from engram_local.llama import ggml
+from engram_local.llama.node_filter import NodeFilter
 
 OnHidden = Callable[[int, NDArray[np.float32]], None]
 """Called with a hook's number and (n_tokens, n_embd) float32, to change in place."""
@@ -33,23 +33,30 @@ def node_names(layer_id: int) -> tuple[bytes, ...]:
 class HiddenHook:
     """Hands the hidden state of some nodes to a Python function.
 
-    `enabled = False` lets every node pass. No exception can pass through llama.cpp, so
-    what the function raises is kept until the owner calls `raise_error`.
+    `function` and `state` are what a context needs. No exception can pass through
+    llama.cpp, so what the Python function raises is kept until `raise_error`.
     """
 
-    def __init__(self, n_embd: int) -> None:
+    def __init__(self, *, n_embd: int, n_layers: int) -> None:
         self._n_embd = n_embd
-        self._numbers: Mapping[bytes, int] = {}
+        self._numbers: dict[bytes, int] = {}
         self._on_hidden: OnHidden | None = None
-        self._recorded: set[bytes] | None = None
-        self.enabled = True
         self._error: BaseException | None = None
-        # The context keeps a bare pointer, so the wrapper must live as long.
-        self.callback = llama_cpp.ggml_backend_sched_eval_callback(self._on_node)
+        callback = llama_cpp.ggml_backend_sched_eval_callback(self._on_node)
+        self._filter = NodeFilter(callback, max_names=n_layers + 1)
+        self.function = llama_cpp.ggml_backend_sched_eval_callback(
+            self._filter.function
+        )
+        self.state = self._filter.state
 
     def install(self, names: Mapping[bytes, int], on_hidden: OnHidden) -> None:
         """Call `on_hidden` at the nodes `names`, with the number given for each."""
         self._numbers, self._on_hidden = dict(names), on_hidden
+        self.enable(True)
+
+    def enable(self, on: bool) -> None:
+        """Stop at the installed nodes, or let every node pass."""
+        self._filter.set_names(list(self._numbers) if on else [])
 
     def raise_error(self) -> None:
         """Raise what the function raised during the last decode, once."""
@@ -57,28 +64,15 @@ class HiddenHook:
         if error is not None:
             raise error
 
-    @contextmanager
-    def recording(self) -> Iterator[set[bytes]]:
-        """Collect the names of all nodes that are computed meanwhile."""
-        self._recorded = set()
+    def _on_node(self, tensor: int, ask: bool, _state: object) -> bool:
+        if ask or self._error is not None:
+            return self._error is None
         try:
-            yield self._recorded
-        finally:
-            self._recorded = None
-
-    def _on_node(self, tensor: int, ask: bool, _user_data: object) -> bool:
-        try:
-            name = ggml.tensor_name(tensor)
-            if self._recorded is not None:
-                self._recorded.add(name)
-            number = self._numbers.get(name) if self.enabled else None
-            if ask:
-                return number is not None and self._error is None
-            if number is not None and self._on_hidden is not None:
-                hidden = ggml.read_rows(tensor, self._n_embd)
-                self._on_hidden(number, hidden)
-                ggml.write_rows(tensor, hidden)
-            return True
+            number = self._numbers[ggml.tensor_name(tensor)]
+            hidden = ggml.read_rows(tensor, self._n_embd)
+            assert self._on_hidden is not None
+            self._on_hidden(number, hidden)
+            ggml.write_rows(tensor, hidden)
         except BaseException as error:  # noqa: BLE001 - see raise_error
             self._error = error
-            return False
+        return self._error is None

@@ -62,8 +62,10 @@ class Backbone:
     def _open_context(self, stack: ExitStack, settings: Settings, hooked: bool) -> None:
         params = _context_params(settings, self.n_ctx_train)
         if hooked:  # asking about every node costs time, so only where it is needed
-            self.hook = HiddenHook(self.n_embd)
-            params.cb_eval = self.hook.callback
+            n_layers = int(llama_cpp.llama_model_n_layer(self._model))
+            self.hook = HiddenHook(n_embd=self.n_embd, n_layers=n_layers)
+            params.cb_eval = self.hook.function
+            params.cb_eval_user_data = self.hook.state
         self._context = llama_cpp.llama_init_from_model(self._model, params)
         if not self._context:
             raise FitError(
@@ -84,9 +86,9 @@ class Backbone:
         is looked at in a dry decode of one token.
         """
         assert self.hook is not None
-        with self.hook.recording() as known:
-            self.decode([0], 0)
-        self.reset()
+        known = self._known_nodes(
+            [name for layer_id in layer_ids for name in node_names(layer_id)]
+        )
         names = {}
         for line, layer_id in enumerate(layer_ids):
             candidates = [name for name in node_names(layer_id) if name in known]
@@ -99,6 +101,16 @@ class Backbone:
                 )
             names[candidates[0]] = line
         self.hook.install(names, on_hidden)
+
+    def _known_nodes(self, names: Sequence[bytes]) -> set[bytes]:
+        """Return those of `names` that this architecture's graph has."""
+        assert self.hook is not None
+        known: set[bytes] = set()
+        numbers = {name: number for number, name in enumerate(names)}
+        self.hook.install(numbers, lambda number, _: known.add(names[number]))
+        self.decode([0], 0)
+        self.reset()
+        return known
 
     # --- text ---------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_local.errors import TableError
+from engram_local.errors import FormatError
 from engram_local.memory.fusion import Fusion, Projection, project
 from engram_local.memory.hashing import RowHasher
 from engram_local.memory.module import MemoryModule
@@ -158,11 +158,12 @@ class AttachedMemory:
         state before that position is gone; only `reset` helps then.
         """
         n_ahead = sum(batch.n_tokens for batch in self._batches)
-        n_dropped = max(0, len(self._token_ids) - n_ahead - n_tokens)
+        n_decoded = len(self._token_ids) - n_ahead
+        n_dropped = max(0, n_decoded - n_tokens)
         self._batches.clear()
         if not all(layer.fusion.drop(n_dropped) for layer in self._layers):
             return False
-        del self._token_ids[n_tokens:]
+        del self._token_ids[min(n_tokens, n_decoded) :]
         return True
 
     def reset(self) -> None:
@@ -249,7 +250,7 @@ class _Layer:
         finite = np.isfinite(rows).all(axis=1)
         if not finite.all():
             row_id = int(row_ids[np.argmin(finite)])
-            raise TableError(
+            raise FormatError(
                 f"row {row_id} of memory layer {self._layer_id} holds NaN or infinite "
                 "values",
                 hint="the file is damaged: restore it, or run with --no-memory",

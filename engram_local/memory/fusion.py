@@ -98,8 +98,7 @@ class Fusion:
         score = np.sum(keys * query, axis=-1, dtype=np.float32)
         score /= np.float32(np.sqrt(self._spec.hidden_size))
         root = np.sign(score) * np.sqrt(np.maximum(np.abs(score), _LEAST_SCORE))
-        gates: F32 = 1 / (1 + np.exp(-root))
-        return gates
+        return _sigmoid(root)
 
     def _convolve(self, gated: F32) -> F32:
         """Causal, depthwise, dilated; positions before the sequence are zero."""
@@ -113,5 +112,11 @@ class Fusion:
             back = (spec.conv_kernel - 1 - tap) * spec.conv_dilation
             end = len(inputs) - back
             out += inputs[end - n_tokens : end] * weights.conv[:, tap]
-        out *= 1 / (1 + np.exp(-out))  # SiLU
+        out *= _sigmoid(out)  # SiLU
         return out.reshape(gated.shape)
+
+
+def _sigmoid(numbers: F32) -> F32:
+    with np.errstate(over="ignore"):  # exp(-x) is infinite below -88: the result is 0
+        result: F32 = np.reciprocal(1 + np.exp(-numbers), dtype=np.float32)
+    return result

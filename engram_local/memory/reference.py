@@ -91,7 +91,8 @@ def _key(row: F64, branch: int, weights: FusionWeights, spec: FusionSpec) -> F64
 
 
 def _rms_norm(vector: F64, weight: NDArray[np.float32], epsilon: float) -> F64:
-    return vector / np.sqrt(np.mean(vector**2) + epsilon) * weight
+    normed: F64 = vector / np.sqrt(np.mean(vector**2) + epsilon) * weight
+    return normed
 
 
 def _gate(key: F64, query: F64) -> float:

@@ -120,28 +120,40 @@ class Backbone:
         config = self.config
         normed = self._norm(hidden, layer.attention_norm)
         sizes = [config.hidden_size, config.kv_size, config.kv_size]
-        parts = functional.linear(normed, layer.qkv).split(sizes, dim=-1)
+        parts = torch.split(functional.linear(normed, layer.qkv), sizes, dim=-1)
         query, key, value = (self._heads(part) for part in parts)
         query, key = _rotate(query, turn), _rotate(key, turn)
         keys, values = _extend(key, past, 0), _extend(value, past, 1)
-        groups = config.n_heads // config.n_kv_heads
-        attended = functional.scaled_dot_product_attention(
-            query,
-            keys.repeat_interleave(groups, dim=1),
-            values.repeat_interleave(groups, dim=1),
-            attn_mask=mask,
-        )
+        attended = _attention(query, keys, values, mask)
         joined = attended.transpose(1, 2).flatten(2)
         return functional.linear(joined, layer.output), (key, value)
 
     def _heads(self, flat: Tensor) -> Tensor:
         """(batch, n_tokens, heads * size) -> (batch, heads, n_tokens, size)"""
-        return flat.unflatten(-1, (-1, self.config.head_size)).transpose(1, 2)
+        n_rows, n_tokens, _ = flat.shape
+        return flat.view(n_rows, n_tokens, -1, self.config.head_size).transpose(1, 2)
 
     def _mlp(self, layer: Layer, hidden: Tensor) -> Tensor:
         normed = self._norm(hidden, layer.mlp_norm)
         gate, up = functional.linear(normed, layer.gate_up).chunk(2, dim=-1)
         return functional.linear(functional.silu(gate) * up, layer.down)
+
+
+def _attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Return (batch, n_heads, n_tokens, head); softmax in float32.
+
+    torch's fused kernel takes 4 to 5 times as long backwards in bfloat16 on the CPU
+    (39 against 7 ms for 32 x 26 tokens).
+    """
+    n_rows, n_heads, n_tokens, head_size = query.shape
+    n_kv_heads, n_keys = keys.shape[1:3]
+    # The heads that share keys are rows of one product.
+    grouped = query.reshape(n_rows, n_kv_heads, -1, head_size)
+    scores = (grouped @ keys.transpose(2, 3)).float() / head_size**0.5
+    by_head = scores.view(n_rows, n_heads, n_tokens, n_keys)
+    weights = by_head.masked_fill(~mask, -torch.inf).softmax(-1).to(values.dtype)
+    attended = weights.view(n_rows, n_kv_heads, -1, n_keys) @ values
+    return attended.view(n_rows, n_heads, n_tokens, head_size)
 
 
 def _mask(n_past: int, n_tokens: int) -> Tensor:
@@ -227,7 +239,7 @@ def _layer(
 
 def _halves(weight: Tensor, n_heads: int) -> Tensor:
     """Undo llama.cpp's order of rotary pairs: (2i, 2i + 1) becomes (i, i + half)."""
-    pairs = weight.unflatten(0, (n_heads, -1, 2))
+    pairs = weight.view(n_heads, -1, 2, weight.shape[1])
     return pairs.transpose(1, 2).flatten(0, 2)
 
 

@@ -15,9 +15,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from engram_local.engine import Engine
+from engram_local.events import Finished
+from engram_local.settings import Settings
 from models.train.wordnet import TRAIN_QUESTIONS, Term
 
-COMMON_WORDS = """
+_COMMON_WORDS = """
 apple bicycle bridge camera candle carpet castle chair cheese church clock cloud coffee
 computer desert doctor dream elephant engine farmer fire flower forest friend garden
 glass gold guitar hammer harbor horse hospital ice island jacket kitchen knife lamp
@@ -26,16 +29,16 @@ ocean orange painting paper pencil phone piano pilot planet poem potato prison r
 rain ring river road robot salt school ship shoe silver snow soap soldier song spider
 star station stone storm sugar sun table teacher tiger train tree umbrella village
 violin wall water weather wheel window winter wood
-""".split()
+"""
 
-TOPICS = """
+_TOPICS = """
 a rainy afternoon|a long train journey|learning to cook|a lost dog|moving to a new city
 the first day at school|growing tomatoes|saving money|a power cut|a walk in the forest
 keeping a diary|an old photograph|running a small shop|a storm at sea|good neighbours
 repairing a bicycle|a birthday party|the history of bread|how planes fly|solar energy
 why leaves change colour|the water cycle|how vaccines work|computer viruses|the Moon
 sleeping better|job interviews|healthy breakfasts|public transport|reading to children
-""".replace("\n", "|").strip("|").split("|")
+"""
 
 TASKS = (
     "Write a short story about {topic}.",
@@ -51,35 +54,31 @@ TASKS = (
 
 def prompts(seed: int) -> list[str]:
     """Return all questions, shuffled."""
-    wholes = [task.format(topic=topic) for task in TASKS for topic in TOPICS]
-    plain = [_common(word, n) for n, word in enumerate(COMMON_WORDS)]
-    questions = wholes + plain
+    topics = _TOPICS.strip().replace("\n", "|").split("|")
+    questions = [task.format(topic=topic) for task in TASKS for topic in topics]
+    for number, word in enumerate(_COMMON_WORDS.split()):
+        questions.append(_about(word, TRAIN_QUESTIONS[number % len(TRAIN_QUESTIONS)]))
     random.Random(seed).shuffle(questions)
     return questions
 
 
-def _common(word: str, number: int) -> str:
+def _about(word: str, pattern: str) -> str:
     article = "an" if word[0] in "aeiou" else "a"
-    term = Term(name=word, thing=f"{article} {word}", gloss="")
-    return term.question(TRAIN_QUESTIONS[number % len(TRAIN_QUESTIONS)])
+    return Term(name=word, thing=f"{article} {word}", gloss="").question(pattern)
 
 
 def sample(model: Path, seed: int, n_tokens: int) -> Iterator[dict[str, str]]:
-    """Yield {"question", "answer"}; an answer has at most `n_tokens` tokens."""
-    from llama_cpp import Llama
-
-    llama = Llama(str(model), n_ctx=512, n_threads=2, seed=seed, verbose=False)
-    for question in prompts(seed):
-        messages = [{"role": "user", "content": question}]
-        reply = llama.create_chat_completion(
-            messages, max_tokens=n_tokens, temperature=0.8, top_p=0.95
-        )
-        choice = reply["choices"][0]
-        yield {
-            "question": question,
-            "answer": choice["message"]["content"].strip(),
-            "finish": choice["finish_reason"],
-        }
+    """Yield question, answer and why it ended; at most `n_tokens` tokens each."""
+    settings = Settings(n_ctx=512, seed=seed, max_tokens=n_tokens)
+    with Engine.open(model, memory=None, settings=settings) as engine:
+        for question in prompts(seed):
+            *_, last = engine.generate([{"role": "user", "content": question}])
+            assert isinstance(last, Finished)
+            yield {
+                "question": question,
+                "answer": last.text.strip(),
+                "finish": last.finish_reason,
+            }
 
 
 def main(argv: Sequence[str] | None = None) -> int:

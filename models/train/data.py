@@ -144,15 +144,13 @@ def load_data(
     )
 
 
-def _shuffled(
-    examples: Sequence[Example], rng: np.random.Generator
-) -> list[Example]:
+def _shuffled(examples: Sequence[Example], rng: np.random.Generator) -> list[Example]:
     return [examples[n] for n in rng.permutation(len(examples))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """The shipped data of `models/eval`, tokenized; none of its questions is trained."""
+    """The shipped data of `models/eval`, tokenized; no question of it is trained."""
 
     trained: list[Example]
     heldout: list[Example]

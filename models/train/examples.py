@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 from llama_cpp import Llama
-from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from numpy.typing import NDArray
+
+from engram_local.llama.chat_template import ChatTemplate
 
 Ids = NDArray[np.int64]
 
@@ -29,14 +30,16 @@ class Example:
 
 
 class Tokenizer:
-    """The vocabulary of a GGUF, without its weights."""
+    """The vocabulary of a GGUF, without its weights.
+
+    For backbones without BOS, whose template does not ask for BOS or EOS: SmolLM2.
+    """
 
     def __init__(self, model: Path) -> None:
         self._llama = Llama(str(model), vocab_only=True, verbose=False)
         self.end_id = self._llama.token_eos()
-        self._format = Jinja2ChatFormatter(
-            self._llama.metadata["tokenizer.chat_template"], eos_token="", bos_token=""
-        )
+        template = self._llama.metadata["tokenizer.chat_template"]
+        self._template = ChatTemplate(template, bos="", eos="")
 
     def text(self, text: str) -> list[int]:
         """Return the ids of plain text; special tokens in it are not parsed."""
@@ -45,7 +48,7 @@ class Tokenizer:
     def prompt(self, question: str) -> list[int]:
         """Return the ids of a chat that waits for its first answer."""
         messages = [{"role": "user", "content": question}]
-        prompt = self._format(messages=messages).prompt
+        prompt = self._template.format(messages)
         return self._llama.tokenize(prompt.encode(), add_bos=False, special=True)
 
     def example(self, question: str, answer: str, *, ends: bool) -> Example:

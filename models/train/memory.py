@@ -50,9 +50,7 @@ class Recipe:
     def hashes(self, token_map: NDArray[np.int32], pad_id: int) -> list[HashSpec]:
         """Return the hash of every layer. pad_id: a token id of the backbone."""
         starts = [self.rows_per_head] * (self.max_ngram - 1)
-        sizes = derive_sizes(
-            starts, n_layers=len(self.layer_ids), n_heads=self.n_heads
-        )
+        sizes = derive_sizes(starts, n_layers=len(self.layer_ids), n_heads=self.n_heads)
         fill_id, n_canonical = int(token_map[pad_id]), int(token_map.max()) + 1
         return [
             HashSpec(
@@ -109,11 +107,10 @@ class MemoryLayer(nn.Module):
         keys = functional.rms_norm(keys, size, self.key_norm, epsilon)
         queries = functional.rms_norm(hidden, size, self.query_norm, epsilon)
         scores = (keys * queries).sum(-1) / size[0] ** 0.5
-        return (scores.sign() * scores.abs().clamp_min(_LEAST_SCORE).sqrt()).sigmoid()
+        roots = scores.abs().clamp_min(_LEAST_SCORE).sqrt()
+        return torch.sigmoid(scores.sign() * roots)
 
-    def _convolve(
-        self, gated: Tensor, history: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _convolve(self, gated: Tensor, history: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the convolution's share and the last `reach` normalised positions."""
         spec, (n_rows, n_tokens, size) = self.fusion, gated.shape
         epsilon = spec.conv_norm_epsilon
@@ -193,4 +190,5 @@ class Injector:
         delta, gates, history = layer(self._row_ids[number], hidden, before)
         self.histories.append(history)
         self.gates.append(gates)
-        return hidden + delta
+        result: Tensor = hidden + delta
+        return result

@@ -15,7 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ from models.train.memory import Memory, Recipe
 _WARM_UP_STEPS = 40
 _LAST_RATE = 0.05  # of the first
 _LOG_STEPS = 10
+_MOST_WEIGHT = 1.0  # of chats and general text: beyond it, terms are hardly learned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,16 +144,18 @@ class Trainer:
         os.replace(part, path)
 
     def load(self, path: Path) -> None:
-        """Go on where `save` was called; the options must be the same."""
+        """Go on where `save` was called; only the number of epochs may differ."""
         state: dict[str, Any] = torch.load(path, weights_only=True)
-        if state["options"] != asdict(self.options):
-            raise ValueError(f"{path} was made with {state['options']}")
+        before = Options(**state["options"])
+        if replace(before, n_epochs=self.options.n_epochs) != self.options:
+            raise ValueError(f"{path} was made with {before}")
         self.memory.load_state_dict(state["memory"])
         for (optimizer, _), saved in zip(
             self._optimizers, state["optimizers"], strict=True
         ):
             optimizer.load_state_dict(saved)
-        self.n_done, self.guard_weight = state["n_done"], state["guard_weight"]
+        self.n_done = state["n_done"]
+        self.guard_weight = min(state["guard_weight"], _MOST_WEIGHT)
 
 
 class Log:
@@ -206,9 +209,7 @@ def run(trainer: Trainer, judged: Judged, work: Path) -> None:
         trainer.save(checkpoint)
         path = work / f"memory-epoch{trainer.n_done}.gguf"
         export(trainer.memory, trainer.header, path)
-        log.write(
-            "epoch", n_done=trainer.n_done, weight=trainer.guard_weight, **found
-        )
+        log.write("epoch", n_done=trainer.n_done, weight=trainer.guard_weight, **found)
 
 
 def _run_epoch(trainer: Trainer, log: Log) -> None:
@@ -237,7 +238,7 @@ def _guard(
     """Give general text more weight if the memory makes it worse."""
     for kind in ("validation_windows", "validation_chats"):
         if found[kind][0] > plain[kind][0] * (1 + trainer.options.guard_limit):
-            trainer.guard_weight *= 2
+            trainer.guard_weight = min(2 * trainer.guard_weight, _MOST_WEIGHT)
             return
 
 

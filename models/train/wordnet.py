@@ -27,7 +27,10 @@ EVAL_QUESTIONS = ("Define {name}.", "In one sentence, tell me about {name}.")
 
 _NAME = re.compile(r"[A-Z]?[a-z]{3,}( [A-Z]?[a-z]{3,})?")
 _GLOSS = re.compile(r"(a|an|the|any|one) [a-z][a-zA-Z ,'-]+")
-_COUNTABLE = frozenset("05 06 08 14 15 17 18 20 23 25 28".split())
+_ENDS = re.compile(r"\s*(\([^)]*\)\s*)?(;|$)")
+"""What may follow a gloss that was cut: else it stopped within a sentence."""
+
+_COUNTABLE = frozenset((5, 6, 8, 14, 15, 17, 18, 20, 23, 25, 28))
 """WordNet's files of things that one can put "a" before: animals, artifacts, ..."""
 
 _UNFIT = re.compile(
@@ -64,21 +67,23 @@ def choose_terms(folder: Path, count: int, seed: int) -> list[Term]:
 
     folder: where `data.noun`, `index.noun` and the other parts of speech lie.
     """
-    terms = sorted(_candidates(folder), key=lambda term: term.name)
-    random.Random(seed).shuffle(terms)
+    drawn = sorted(_candidates(folder), key=lambda pair: pair[0].name)
+    random.Random(seed).shuffle(drawn)
+    terms = [term for term, rest in drawn if _ENDS.match(rest)]
     if len(terms) < count:
         raise ValueError(f"{folder} has {len(terms)} fitting terms, needed {count}")
     return terms[:count]
 
 
-def _candidates(folder: Path) -> Iterator[Term]:
+def _candidates(folder: Path) -> Iterator[tuple[Term, str]]:
+    """Yield terms and what followed their gloss."""
     rare = _rare_lemmas(folder)
     glosses: set[str] = set()
     for line in _entries(folder / "data.noun"):
         term = _parse(line)
         if term and term.name.lower() in rare and term.gloss not in glosses:
             glosses.add(term.gloss)
-            yield term
+            yield term, line.partition(term.gloss)[2]
 
 
 def _entries(path: Path) -> Iterator[str]:
@@ -114,10 +119,10 @@ def _parse(line: str) -> Term | None:
         return None  # the name gives the answer away
     if name.endswith(("ness", "ing", "ship", "ity")):
         return None  # made of a word that everyone knows
-    return Term(name=name, thing=_thing(name, gloss, fields[1]), gloss=gloss)
+    return Term(name=name, thing=_thing(name, gloss, int(fields[1])), gloss=gloss)
 
 
-def _thing(name: str, gloss: str, lexical_file: str) -> str:
+def _thing(name: str, gloss: str, lexical_file: int) -> str:
     determiner = gloss.split()[0]
     if name[0].isupper() or determiner == "the" or lexical_file not in _COUNTABLE:
         return name

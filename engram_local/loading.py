@@ -1,0 +1,130 @@
+"""Files -> a backbone and a memory that are ready to work together.
+
+What can be refused without loading anything is refused first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from engram_local import catalog
+from engram_local.errors import MismatchError, UnsupportedError
+from engram_local.formats import engram_gguf
+from engram_local.formats.backbone import read_backbone
+from engram_local.formats.header import read_header
+from engram_local.llama.runtime import Backbone
+from engram_local.memory.attached import AttachedMemory
+from engram_local.memory.libc import install_bus_error_handler
+from engram_local.memory.module import MemoryModule
+from engram_local.settings import Settings
+from engram_local.spec import BackboneSpec
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and its part, 0 to 1."""
+
+MemoryChoice = Path | Literal["auto"] | None
+"""A memory file; the one that fits, if there is one; none."""
+
+_NOT_YET = {
+    "deepseek41": "DeepSeek-V4.1 (deepseek41) is not in this version of llama.cpp",
+    "deepseek4": "this is an early DeepSeek-V4.1 file (deepseek4.engram.*)",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What an engine works with."""
+
+    spec: BackboneSpec
+    backbone: Backbone
+    memory: AttachedMemory | None
+
+
+def load(
+    stack: ExitStack,
+    model: Path | None,
+    memory: MemoryChoice,
+    settings: Settings,
+    progress: Progress | None,
+) -> Loaded:
+    """Load a backbone and its memory; closing `stack` frees them in the right order.
+
+    Raises EngramError.
+    """
+    path = model or catalog.default_model()
+    spec = _read_spec(path)
+    module = _read_module(path, spec, memory)
+    install_bus_error_handler()
+    backbone = Backbone(
+        path,
+        settings,
+        progress=_part_of("loading the model", progress),
+        hooked=module is not None,
+    )
+    stack.callback(backbone.close)
+    attached = None
+    if module is not None:
+        attached = _attach(stack, backbone, module, settings, progress)
+    return Loaded(spec=spec, backbone=backbone, memory=attached)
+
+
+def _read_spec(path: Path) -> BackboneSpec:
+    header = read_header(path)
+    reason = _NOT_YET.get(header.architecture)
+    if reason is not None:
+        raise UnsupportedError(
+            f"{path} cannot be run: {reason}",
+            hint="`engram-local show` tells what is in the file",
+        )
+    return read_backbone(header)
+
+
+def _read_module(
+    model: Path, spec: BackboneSpec, memory: MemoryChoice
+) -> MemoryModule | None:
+    path = catalog.find_memory(model, spec.fingerprint) if memory == "auto" else memory
+    if path is None:
+        return None
+    module = engram_gguf.read_memory(read_header(path))
+    _check_fingerprint(module, spec)
+    return module
+
+
+def _check_fingerprint(module: MemoryModule, spec: BackboneSpec) -> None:
+    for name in ("embedding_length", "block_count", "vocab_size", "tokens_sha256"):
+        needed = getattr(module.fingerprint, name)
+        found = getattr(spec.fingerprint, name)
+        if needed != found:
+            raise MismatchError(
+                f"{module.path} was made for a backbone with {name} {needed}, this one "
+                f"has {found}",
+                hint="choose the memory of this model, or run with --no-memory",
+            )
+
+
+def _attach(
+    stack: ExitStack,
+    backbone: Backbone,
+    module: MemoryModule,
+    settings: Settings,
+    progress: Progress | None,
+) -> AttachedMemory:
+    tier = "mmap" if settings.memory_tier == "auto" else settings.memory_tier
+    report = _part_of("reading the table", progress)
+    attached = AttachedMemory(
+        module,
+        tier,
+        prefetch=settings.prefetch,
+        progress=None if report is None else lambda done, total: report(done / total),
+    )
+    stack.callback(attached.close)
+    backbone.hook_layers(attached.layer_ids, attached.add_delta)
+    return attached
+
+
+def _part_of(what: str, progress: Progress | None) -> Callable[[float], None] | None:
+    return None if progress is None else lambda part: progress(what, part)

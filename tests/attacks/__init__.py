@@ -1,0 +1,1 @@
+"""Files made to do harm, and what has to come of them."""

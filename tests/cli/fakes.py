@@ -1,0 +1,102 @@
+"""An engine that answers from a script, without llama.cpp."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from engram_local.errors import EngramError, UsageError
+from engram_local.events import (
+    Event,
+    Finished,
+    FinishReason,
+    MemoryStats,
+    PromptProgress,
+    TextChunk,
+    Timing,
+)
+
+NO_TIME = Timing(total_ms=0.0, p50_ms=0.0, p95_ms=0.0, max_ms=0.0)
+STATS = MemoryStats(
+    tier="mmap",
+    rows_read=48,
+    bytes_read=1632,
+    stall=NO_TIME,
+    n_submitted=6,
+    n_ready=5,
+    n_late=1,
+    gate_mean={2: 0.25},
+)
+
+
+@dataclass(slots=True)
+class FakeEngine:
+    """Says `words` to everything; records the prompts it was given."""
+
+    words: Sequence[str] = ("Hello", " world")
+    error: EngramError | None = None
+    interrupt_after: int | None = None
+    """Number of words after which it looks as if Ctrl-C had been pressed."""
+
+    prompts: list[Any] = field(default_factory=list)
+    closed: bool = False
+    memory: Any = None
+    _cancelled: bool = False
+
+    @property
+    def spec(self) -> Any:
+        """Only the name is looked at."""
+        return SimpleNamespace(name="fake \x1b[31mmodel")
+
+    def generate(self, prompt: Any) -> Iterator[Event]:
+        """Yield the script."""
+        self.prompts.append(prompt)
+        self._cancelled = False
+        if self.error is not None:
+            raise self.error
+        yield PromptProgress(n_done=3, n_total=3)
+        said: list[str] = []
+        for word in self.words:
+            if self._cancelled:
+                break
+            said.append(word)
+            yield TextChunk(text=word)
+            if len(said) == self.interrupt_after:
+                self._press_ctrl_c()
+        yield self._finished(said)
+
+    def cancel(self) -> None:
+        """End the answer."""
+        self._cancelled = True
+
+    def use_memory(self, on: bool) -> None:
+        """There is none."""
+        raise UsageError("this engine was opened without a memory")
+
+    def __enter__(self) -> FakeEngine:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.closed = True
+
+    def _press_ctrl_c(self) -> None:
+        import signal
+
+        signal.raise_signal(signal.SIGINT)
+
+    def _finished(self, said: Sequence[str]) -> Finished:
+        reason: FinishReason = "cancelled" if self._cancelled else "stop"
+        return Finished(
+            text="".join(said),
+            token_ids=tuple(range(len(said))),
+            finish_reason=reason,
+            n_prompt=3,
+            n_cached=0,
+            prompt_s=0.5,
+            first_token_s=0.6,
+            token_ms=NO_TIME,
+            decode_s=0.25,
+            memory=STATS,
+        )

@@ -1,0 +1,133 @@
+"""The command line as a whole: help, usage, files that are not there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engram_local import __version__
+from engram_local.cli import COMMANDS, main
+from tests.fakes import backbone_file, make_memory, memory_file
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    assert all(f"    {name}" in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([name, "--help"])
+    assert end.value.code == 0
+    assert f"engram-local {name}" in capsys.readouterr().out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from engram_local.cli import make_parser; make_parser(['--help']);"
+        "print([m for m in ('numpy', 'numba', 'llama_cpp', 'textual') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.parametrize("words", [["dance"], ["run", "--top-q", "3"], ["convert"]])
+def test_usage_errors_exit_2(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_setting_out_of_range_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "-p", "Hi", "--top-p", "1.5"]) == 2
+    assert "top_p is 1.5, 0 to 1 are possible" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["run", "show"])
+def test_missing_file_exits_3(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [command, str(tmp_path / "none.gguf")]
+    assert main([*words, "-p", "Hi"] if command == "run" else words) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error[bad-file]: ")
+    assert "does not exist" in err
+
+
+def test_file_that_is_no_gguf_exits_3(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"PK\x03\x04 and more")
+    assert main(["run", str(path), "-p", "Hi"]) == 3
+    assert "is not a GGUF file" in capsys.readouterr().err
+
+
+def test_a_memory_in_place_of_a_model_exits_3(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = memory_file(make_memory(tmp_path / "m.gguf")).write(tmp_path / "m.gguf")
+    assert main(["run", str(path), "-p", "Hi"]) == 3
+    assert "a model is needed" in capsys.readouterr().err
+
+
+def test_deepseek41_is_refused_with_a_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = backbone_file()
+    file.keys["general.architecture"] = (8, "deepseek41")
+    path = file.write(tmp_path / "v41.gguf")
+    assert main(["run", str(path), "-p", "Hi"]) == 3
+    err = capsys.readouterr().err
+    assert err.startswith("error[unsupported]: ")
+    assert "deepseek41" in err and "llama.cpp" in err
+
+
+def test_show_a_model_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = backbone_file().write(tmp_path / "tiny.gguf")
+    assert main(["show", str(path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["type"] == "model"
+    assert (facts["architecture"], facts["n_layers"]) == ("llama", 6)
+    assert facts["native_tables"] == []
+
+
+def test_show_a_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = memory_file(make_memory(tmp_path / "m.gguf")).write(tmp_path / "m.gguf")
+    assert main(["show", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "layer 1" in out and "layer 4" in out
+    assert "newest_first, pad" in out
+    assert "made for       6 layers of width 8, 24 tokens" in out
+
+
+def test_names_in_files_are_escaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = backbone_file()
+    file.keys["general.name"] = (8, "evil \x1b]0;title\x07")
+    main(["show", str(file.write(tmp_path / "tiny.gguf"))])
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "evil \\x1b]0;title\\x07" in out

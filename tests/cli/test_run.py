@@ -1,0 +1,197 @@
+"""`run`: what goes to which stream, and with which exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from engram_local.cli import main, options
+from engram_local.cli import run as run_command
+from engram_local.errors import FitError
+from tests.cli.fakes import FakeEngine
+
+Open = Callable[..., FakeEngine]
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Open:
+    """Put a scripted engine in place of the real one."""
+
+    def open_fake(**script: Any) -> FakeEngine:
+        engine = FakeEngine(**script)
+        monkeypatch.setattr(options, "open_engine", lambda *_: engine)
+        return engine
+
+    return open_fake
+
+
+def terminal(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    """Let the user type `lines`, then end the input."""
+    typed = iter(lines)
+
+    def read_line() -> str:
+        try:
+            return next(typed)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(run_command, "_read_line", read_line)
+
+
+def test_answer_goes_to_stdout_and_timing_to_stderr(
+    fake: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = fake()
+    assert main(["run", "-p", "Hi"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "Hello world\n"
+    assert "2 tokens at 4.0/s" in err
+    assert "first after 0.60 s" in err
+    assert "memory mmap: 48 rows" in err
+    assert engine.prompts == [[{"role": "user", "content": "Hi"}]]
+    assert engine.closed
+
+
+def test_json_is_the_only_thing_on_stdout(
+    fake: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake()
+    assert main(["run", "-p", "Hi", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["text"] == "Hello world"
+    assert answer["token_ids"] == [0, 1]
+    assert answer["finish_reason"] == "stop"
+    assert answer["prompt"] == {"n_tokens": 3, "tokens_per_s": 6.0}
+    assert answer["decode"]["tokens_per_s"] == 4.0
+    assert set(answer["decode"]["ms_per_token"]) == {"p50", "p95", "max"}
+    assert answer["resources"]["rss_anon_bytes"] > 0
+    assert answer["resources"]["vram_bytes"] is None
+
+
+def test_raw_prompt_has_no_template(fake: Open) -> None:
+    engine = fake()
+    main(["run", "-p", "Once upon", "--raw"])
+    assert engine.prompts == ["Once upon"]
+
+
+def test_system_prompt_comes_first(fake: Open) -> None:
+    engine = fake()
+    main(["run", "-p", "Hi", "--system", "Be brief."])
+    assert engine.prompts[0][0] == {"role": "system", "content": "Be brief."}
+
+
+def test_piped_text_is_the_prompt(fake: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = fake()
+    monkeypatch.setattr("sys.stdin", io.StringIO("from a pipe"))
+    assert main(["run"]) == 0
+    assert engine.prompts == [[{"role": "user", "content": "from a pipe"}]]
+
+
+def test_piped_text_follows_the_prompt(
+    fake: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = fake()
+    monkeypatch.setattr(run_command, "_is_piped", lambda: True)
+    monkeypatch.setattr("sys.stdin", io.StringIO("a long text"))
+    main(["run", "-p", "Sum it up:"])
+    assert engine.prompts[0][-1]["content"] == "Sum it up:\n\na long text"
+
+
+def test_text_of_a_model_cannot_drive_the_terminal(
+    fake: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake(words=["red \x1b[31m alert\n"])
+    main(["run", "-p", "Hi"])
+    assert capsys.readouterr().out == "red \\x1b[31m alert\n\n"
+
+
+def test_ctrl_c_keeps_the_text_and_exits_130(
+    fake: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = fake(words=["one", " two", " three"], interrupt_after=2)
+    before = signal.getsignal(signal.SIGINT)
+    assert main(["run", "-p", "Count"]) == 130
+    out, err = capsys.readouterr()
+    assert out == "one two\n"
+    assert "ended: cancelled" in err
+    assert engine.closed
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_second_ctrl_c_quits(
+    fake: Open, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = fake(words=["one", " two"], interrupt_after=1)
+    monkeypatch.setattr(FakeEngine, "cancel", lambda self: self._press_ctrl_c())
+    assert main(["run", "-p", "Count"]) == 130
+    assert capsys.readouterr().out == "one"
+    assert engine.closed
+
+
+def test_error_is_one_sentence_with_a_hint(
+    fake: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake(error=FitError("the prompt is 9 tokens, the context holds 8", hint="use -c"))
+    assert main(["run", "-p", "Hi"]) == 4
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        "error[does-not-fit]: the prompt is 9 tokens, the context holds 8\n"
+        "hint: use -c\n"
+    )
+
+
+def test_debug_shows_the_traceback(fake: Open) -> None:
+    fake(error=FitError("too long"))
+    with pytest.raises(FitError):
+        main(["--debug", "run", "-p", "Hi"])
+
+
+def test_chat_keeps_what_was_said(
+    fake: Open, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = fake()
+    terminal(monkeypatch, "Hi", "", "And?")
+    assert main(["run"]) == 0
+    assert [len(prompt) for prompt in engine.prompts] == [1, 3]
+    assert engine.prompts[1][1] == {"role": "assistant", "content": "Hello world"}
+    out, err = capsys.readouterr()
+    assert out == "Hello world\nHello world\n"
+    assert "\x1b" not in err
+
+
+def test_chat_commands(
+    fake: Open, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = fake()
+    terminal(monkeypatch, "Hi", "/clear", "/memory off", "/what", "/help", "Hi", "/bye")
+    assert main(["run"]) == 0
+    assert [len(prompt) for prompt in engine.prompts] == [1, 1]
+    err = capsys.readouterr().err
+    assert "opened without a memory" in err
+    assert "unknown command /what" in err
+    assert "/bye            quit" in err
+
+
+def test_chat_survives_a_full_context(
+    fake: Open, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake(error=FitError("the prompt is 9 tokens, the context holds 8"))
+    terminal(monkeypatch, "Hi", "Hi")
+    assert main(["run"]) == 0
+    assert capsys.readouterr().err.count("/clear begins a new conversation") == 2
+
+
+def test_chat_ctrl_c_ends_the_answer_only(
+    fake: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = fake(words=["one", " two", " three"], interrupt_after=1)
+    terminal(monkeypatch, "Count", "Go on")
+    assert main(["run"]) == 0
+    assert engine.prompts[1][1]["content"] == "one"

@@ -1,0 +1,419 @@
+"""A memory at work: whatever way tokens and hidden states arrive, one result."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from engram_local.errors import FormatError, TableError
+from engram_local.memory import attached, reference
+from engram_local.memory.attached import AttachedMemory
+from engram_local.memory.module import MemoryModule
+from engram_local.memory.prefetch import Inline
+from engram_local.spec import Boundary, RowType, Window
+from tests.fakes import HIDDEN_SIZE, TOKENS, Memory, make_memory, normal
+
+F32 = NDArray[np.float32]
+Write = Callable[[Memory], MemoryModule]
+N_TOKENS = 24
+TOKEN_IDS = np.random.default_rng(1).integers(0, len(TOKENS), N_TOKENS).tolist()
+N_LAYERS = 2
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Memory:
+    return make_memory(tmp_path / "memory.gguf", n_branches=2, biases=True)
+
+
+@pytest.fixture
+def module(memory: Memory, written: Write) -> MemoryModule:
+    return written(memory)
+
+
+@contextmanager
+def attach(
+    module: MemoryModule, tier: str = "ram", *, prefetch: bool = True
+) -> Iterator[AttachedMemory]:
+    memory = AttachedMemory(module, tier, prefetch=prefetch)
+    try:
+        yield memory
+    finally:
+        memory.close()
+
+
+def hidden_states(n_tokens: int = N_TOKENS) -> list[F32]:
+    """Return what the backbone has at each memory layer, always the same."""
+    random = np.random.default_rng(2)
+    return [normal(random, n_tokens, HIDDEN_SIZE) for _ in range(N_LAYERS)]
+
+
+def decode(
+    memory: AttachedMemory, start: int, end: int, pieces: Sequence[int] = ()
+) -> list[F32]:
+    """Pass submitted positions through the hook; return the changed states."""
+    states = [state[start:end].copy() for state in hidden_states()]
+    cuts = [0, *pieces, end - start]
+    # As llama.cpp does it: each piece runs through all layers.
+    for first, last in pairwise(cuts):
+        for line, state in enumerate(states):
+            memory.add_delta(line, state[first:last])
+    return states
+
+
+def run(
+    memory: AttachedMemory, lengths: Sequence[int], *, n_ahead: int = 0
+) -> list[F32]:
+    """Submit and decode the whole sequence in batches."""
+    ends = np.cumsum(lengths).tolist()
+    spans = list(zip([0, *ends[:-1]], ends, strict=True))
+    n_submitted = 0
+    found = []
+    for number, (start, end) in enumerate(spans):
+        while n_submitted < min(len(spans), number + 1 + n_ahead):
+            memory.submit(TOKEN_IDS[slice(*spans[n_submitted])])
+            n_submitted += 1
+        found.append(decode(memory, start, end))
+    return [np.concatenate(layer) for layer in zip(*found, strict=True)]
+
+
+def expected(memory: Memory, token_ids: Sequence[int] = TOKEN_IDS) -> list[Any]:
+    """Return the changed states by the slow reference."""
+    module = memory.module
+    canonical_ids = module.token_map[list(token_ids)].tolist()
+    result = []
+    for layer, weights, rows, hidden in zip(
+        module.spec.layers, module.weights, memory.rows, hidden_states(), strict=True
+    ):
+        row_ids = reference.row_ids(canonical_ids, layer.hash)
+        gathered = rows.astype(np.float64)[row_ids].reshape(len(row_ids), -1)
+        state = hidden[: len(token_ids)].astype(np.float64)
+        streams = np.repeat(state[:, None], module.fusion.n_branches, axis=1)
+        delta, _ = reference.delta(gathered, streams, weights, module.fusion)
+        result.append(state + delta.sum(axis=1))
+    return result
+
+
+def assert_close(found: Sequence[F32], wanted: Sequence[Any]) -> None:
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-5)
+
+
+def prefetch_threads() -> list[str]:
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith("engram-prefetch")]
+
+
+BATCHES = {
+    "batch": [N_TOKENS],
+    "step by step": [1] * N_TOKENS,
+    "uneven": [5, 1, 1, 9, 8],
+}
+
+
+@pytest.mark.parametrize("batches", list(BATCHES))
+@pytest.mark.parametrize("prefetch", [True, False])
+@pytest.mark.parametrize("tier", ["ram", "mmap"])
+def test_states_equal_the_reference(
+    memory: Memory, module: MemoryModule, tier: str, prefetch: bool, batches: str
+) -> None:
+    with attach(module, tier, prefetch=prefetch) as attached_memory:
+        found = run(attached_memory, BATCHES[batches])
+    assert_close(found, expected(memory))
+
+
+@pytest.mark.parametrize("window", list(Window))
+@pytest.mark.parametrize("boundary", list(Boundary))
+def test_every_hash_dialect_equals_the_reference(
+    tmp_path: Path, written: Write, window: Window, boundary: Boundary
+) -> None:
+    memory = make_memory(tmp_path / "memory.gguf", window=window, boundary=boundary)
+    with attach(written(memory)) as attached_memory:
+        found = run(attached_memory, BATCHES["uneven"])
+    assert_close(found, expected(memory))
+
+
+@pytest.mark.parametrize("n_ahead", [1, 2, 5])
+@pytest.mark.parametrize("prefetch", [True, False])
+def test_batches_submitted_ahead_change_nothing(
+    memory: Memory, module: MemoryModule, prefetch: bool, n_ahead: int
+) -> None:
+    with attach(module, prefetch=prefetch) as attached_memory:
+        found = run(attached_memory, BATCHES["uneven"], n_ahead=n_ahead)
+    assert_close(found, expected(memory))
+
+
+def test_prefetch_off_changes_no_bit(module: MemoryModule) -> None:
+    found = []
+    for prefetch in (True, False):
+        with attach(module, prefetch=prefetch) as attached_memory:
+            found.append(run(attached_memory, BATCHES["uneven"], n_ahead=1))
+    for on, off in zip(*found, strict=True):
+        assert on.tobytes() == off.tobytes()
+
+
+@pytest.mark.parametrize("row_type", list(RowType))
+def test_ram_and_mmap_change_no_bit(
+    tmp_path: Path, written: Write, row_type: RowType
+) -> None:
+    module = written(make_memory(tmp_path / "memory.gguf", row_type=row_type))
+    found = []
+    for tier in ("ram", "mmap"):
+        with attach(module, tier) as attached_memory:
+            found.append(run(attached_memory, [N_TOKENS]))
+    for ram, mapped in zip(*found, strict=True):
+        assert ram.tobytes() == mapped.tobytes()
+
+
+@pytest.mark.parametrize("prefetch", [True, False])
+def test_a_hidden_state_may_arrive_in_pieces(
+    memory: Memory, module: MemoryModule, prefetch: bool
+) -> None:
+    with attach(module, prefetch=prefetch) as attached_memory:
+        attached_memory.submit(TOKEN_IDS)
+        found = decode(attached_memory, 0, N_TOKENS, pieces=[1, 7, 20])
+        counters = attached_memory.take_counters()
+    assert_close(found, expected(memory))
+    assert counters.n_waits == counters.n_submitted == N_LAYERS
+    assert len(counters.stalls_s) == 1
+
+
+def test_a_hidden_state_may_span_several_batches(
+    memory: Memory, module: MemoryModule
+) -> None:
+    with attach(module) as attached_memory:
+        for start in range(0, N_TOKENS, 8):
+            attached_memory.submit(TOKEN_IDS[start : start + 8])
+        found = decode(attached_memory, 0, N_TOKENS, pieces=[3])
+    assert_close(found, expected(memory))
+
+
+def test_a_hidden_state_for_nothing_is_our_mistake(module: MemoryModule) -> None:
+    with attach(module) as attached_memory:
+        attached_memory.submit(TOKEN_IDS[:2])
+        decode(attached_memory, 0, 2)
+        with pytest.raises(AssertionError, match="not submitted"):
+            attached_memory.add_delta(0, np.zeros((1, HIDDEN_SIZE), np.float32))
+
+
+def test_the_memory_does_change_the_state(module: MemoryModule) -> None:
+    with attach(module) as attached_memory:
+        found = run(attached_memory, [N_TOKENS])
+    for state, before in zip(found, hidden_states(), strict=True):
+        assert (np.abs(state - before).max(axis=1) > 1e-3).all()
+
+
+# --- going back -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_kept", [0, 1, 2, 9, 15])
+@pytest.mark.parametrize("prefetch", [True, False])
+def test_trim_then_continue_equals_a_fresh_start(
+    memory: Memory, module: MemoryModule, prefetch: bool, n_kept: int
+) -> None:
+    with attach(module, prefetch=prefetch) as attached_memory:
+        attached_memory.submit(list(reversed(TOKEN_IDS[n_kept:16])))
+        attached_memory.reset()
+        attached_memory.submit(TOKEN_IDS[:n_kept] + [3] * (16 - n_kept))
+        decode(attached_memory, 0, 16)
+        assert attached_memory.trim(n_kept)
+        attached_memory.submit(TOKEN_IDS[n_kept:])
+        found = decode(attached_memory, n_kept, N_TOKENS)
+    assert_close(found, [state[n_kept:] for state in expected(memory)])
+
+
+def test_trim_forgets_batches_that_were_not_decoded(
+    memory: Memory, module: MemoryModule
+) -> None:
+    with attach(module) as attached_memory:
+        attached_memory.submit(TOKEN_IDS[:10])
+        decode(attached_memory, 0, 10)
+        attached_memory.submit([1, 1, 1])
+        attached_memory.submit([2])
+        assert attached_memory.trim(8)
+        attached_memory.submit(TOKEN_IDS[8:])
+        found = decode(attached_memory, 8, N_TOKENS)
+    assert_close(found, [state[8:] for state in expected(memory)])
+
+
+@pytest.mark.parametrize("n_kept", [10, 12, 99])
+def test_trim_keeps_no_token_that_was_not_decoded(
+    memory: Memory, module: MemoryModule, n_kept: int
+) -> None:
+    with attach(module) as attached_memory:
+        attached_memory.submit(TOKEN_IDS[:10])
+        decode(attached_memory, 0, 10)
+        attached_memory.submit([1, 1, 1])
+        assert attached_memory.trim(n_kept)
+        attached_memory.submit(TOKEN_IDS[10:])
+        found = decode(attached_memory, 10, N_TOKENS)
+    assert_close(found, [state[10:] for state in expected(memory)])
+
+
+def test_trim_further_back_than_the_history_says_no(
+    module: MemoryModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attached, "HISTORY_BYTES", 0)  # 4 x reach rows stay
+    with attach(module) as attached_memory:
+        for position in range(N_TOKENS):
+            attached_memory.submit(TOKEN_IDS[position : position + 1])
+            decode(attached_memory, position, position + 1)
+        assert not attached_memory.trim(2)
+        attached_memory.reset()
+        assert attached_memory.trim(0)
+
+
+def test_reset_begins_a_new_sequence(memory: Memory, module: MemoryModule) -> None:
+    with attach(module) as attached_memory:
+        run(attached_memory, [10, 14])
+        attached_memory.submit([1, 2])
+        attached_memory.reset()
+        found = run(attached_memory, [N_TOKENS])
+    assert_close(found, expected(memory))
+
+
+# --- counters -------------------------------------------------------------------------
+
+
+class Scripted(Inline):
+    """A preparer whose results are ready or late by a script."""
+
+    script: tuple[bool, ...] = ()
+
+    def __init__(self) -> None:
+        self._left = list(self.script)
+
+    def submit(self, make: Callable[[], Any]) -> Any:
+        pending = super().submit(make)
+        pending.ready = self._left.pop(0)  # type: ignore[misc]
+        return pending
+
+
+def test_counters_tell_submitted_ready_and_late(
+    module: MemoryModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Scripted.script = (True, False, True, True, False, False)
+    monkeypatch.setattr(attached, "Prefetcher", Scripted)
+    with attach(module) as attached_memory:
+        run(attached_memory, [8, 8, 8])
+        counters = attached_memory.take_counters()
+    assert counters.n_submitted == 6
+    assert counters.n_ready == 3
+    assert counters.n_waits - counters.n_ready == 3
+
+
+def test_counters_tell_rows_bytes_and_stalls(module: MemoryModule) -> None:
+    with attach(module) as attached_memory:
+        run(attached_memory, BATCHES["uneven"])
+        counters = attached_memory.take_counters()
+        empty = attached_memory.take_counters()
+    rows_per_token = 4 * N_LAYERS
+    assert counters.rows_read == N_TOKENS * rows_per_token
+    assert counters.bytes_read == counters.rows_read * 32 * 4
+    assert len(counters.stalls_s) == 5
+    assert min(counters.stalls_s) >= 0
+    assert (empty.rows_read, empty.n_submitted, empty.stalls_s) == (0, 0, [])
+
+
+def test_counters_tell_the_mean_gate_per_layer(
+    memory: Memory, module: MemoryModule
+) -> None:
+    with attach(module) as attached_memory:
+        run(attached_memory, BATCHES["uneven"])
+        means = attached_memory.take_counters().gate_means()
+    assert list(means) == [1, 4]
+    canonical_ids = module.token_map[TOKEN_IDS].tolist()
+    for line, layer in enumerate(module.spec.layers):
+        row_ids = reference.row_ids(canonical_ids, layer.hash)
+        rows = memory.rows[line].astype(np.float64)[row_ids].reshape(N_TOKENS, -1)
+        hidden = hidden_states()[line].astype(np.float64)
+        streams = np.repeat(hidden[:, None], module.fusion.n_branches, axis=1)
+        _, gates = reference.delta(rows, streams, module.weights[line], module.fusion)
+        assert means[layer.layer_id] == pytest.approx(gates.mean(), rel=1e-5)
+
+
+def test_no_decode_means_no_mean_gate(module: MemoryModule) -> None:
+    with attach(module) as attached_memory:
+        assert attached_memory.take_counters().gate_means() == {}
+
+
+# --- errors and the end ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefetch", [True, False])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_row_of_nan_is_a_format_error(
+    memory: Memory, written: Write, value: float, prefetch: bool
+) -> None:
+    memory.rows[1][:] = value
+    with attach(written(memory), prefetch=prefetch) as attached_memory:
+        attached_memory.submit(TOKEN_IDS)
+        attached_memory.add_delta(0, np.zeros((N_TOKENS, HIDDEN_SIZE), np.float32))
+        with pytest.raises(FormatError, match=r"row \d+ of memory layer 4") as caught:
+            attached_memory.add_delta(1, np.zeros((1, HIDDEN_SIZE), np.float32))
+    assert caught.value.hint is not None
+
+
+def test_the_broken_row_is_named(memory: Memory, written: Write) -> None:
+    canonical_ids = memory.module.token_map[TOKEN_IDS].tolist()
+    row_ids = reference.row_ids(canonical_ids, memory.module.spec.layers[0].hash)
+    broken = row_ids[7][2]
+    memory.rows[0][broken, 3] = np.nan
+    with attach(written(memory), prefetch=False) as attached_memory:
+        attached_memory.submit(TOKEN_IDS)
+        with pytest.raises(FormatError, match=f"row {broken} of memory layer 1"):
+            attached_memory.add_delta(0, np.zeros((1, HIDDEN_SIZE), np.float32))
+
+
+@pytest.mark.parametrize("prefetch", [True, False])
+def test_a_file_cut_off_while_in_use_reaches_the_decoding_thread(
+    module: MemoryModule, prefetch: bool
+) -> None:
+    with attach(module, "mmap", prefetch=prefetch) as attached_memory:
+        attached_memory.submit(TOKEN_IDS[:3])
+        decode(attached_memory, 0, 3)
+        with open(module.path, "r+b") as file:
+            file.truncate(100)
+        attached_memory.submit(TOKEN_IDS[3:])
+        state = np.zeros((3, HIDDEN_SIZE), np.float32)
+        with pytest.raises(TableError, match="is 100 bytes"):
+            attached_memory.add_delta(0, state)
+        assert not state.any()
+
+
+def test_closing_leaves_no_thread_and_is_fine_twice(module: MemoryModule) -> None:
+    attached_memory = AttachedMemory(module, "mmap")
+    attached_memory.submit(TOKEN_IDS)
+    assert len(prefetch_threads()) == 1
+    attached_memory.close()
+    attached_memory.close()
+    assert prefetch_threads() == []
+
+
+def test_without_prefetch_there_is_no_thread(module: MemoryModule) -> None:
+    with attach(module, prefetch=False) as attached_memory:
+        run(attached_memory, [N_TOKENS])
+        assert prefetch_threads() == []
+
+
+def test_a_table_that_cannot_be_opened_leaves_nothing_open(
+    module: MemoryModule,
+) -> None:
+    with open(module.path, "r+b") as file:
+        file.truncate(module.spec.layers[1].table.offset_bytes)
+    with pytest.raises(TableError):
+        AttachedMemory(module, "mmap")
+    assert prefetch_threads() == []
+
+
+def test_layers_and_residency_are_told(module: MemoryModule) -> None:
+    with attach(module, "ram") as attached_memory:
+        assert attached_memory.layer_ids == (1, 4)
+        assert attached_memory.resident_bytes == module.spec.table_bytes

@@ -1,0 +1,206 @@
+"""The program as a user runs it, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from engram_local.formats.engram_gguf import read_memory
+from engram_local.formats.engram_writer import write_memory
+from engram_local.formats.header import read_header
+from tests.conftest import GOLDEN
+
+pytestmark = pytest.mark.model
+
+
+@pytest.fixture(scope="module")
+def memory(adapter: Callable[[str], Path]) -> Path:
+    """A memory for the default backbone."""
+    return adapter("peft_a")
+
+
+def command(words: Sequence[str | Path]) -> list[str]:
+    """Return a command line that runs the program."""
+    return [sys.executable, "-m", "engram_local", *map(str, words)]
+
+
+def execute(*words: str | Path, text: str | None = None) -> tuple[int, str, str]:
+    """Run the program; return exit code, stdout and stderr."""
+    done = subprocess.run(
+        command(words),
+        input=text,
+        stdin=None if text is not None else subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def start(*words: str | Path) -> subprocess.Popen[bytes]:
+    """Start the program and wait for the first bytes of its answer."""
+    process = subprocess.Popen(
+        command(words),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Unbuffered, so that the first read returns with the first token.
+        bufsize=0,
+    )
+    assert process.stdout is not None and process.stdout.read(1)
+    return process
+
+
+def test_run_answers_with_memory(memory: Path) -> None:
+    code, out, err = execute(
+        "run", "--memory", memory, "-p", "Say hello.", "-n", "8", "--temp", "0"
+    )
+    assert code == 0
+    assert out.strip()
+    assert "memory mmap" in err
+
+
+def test_run_json_has_every_number(memory: Path) -> None:
+    code, out, _ = execute(
+        *("run", "--memory", memory, "--json", "-n", "4"), text="What is a whale?"
+    )
+    answer = json.loads(out)
+    assert code == 0
+    assert answer["memory"]["kind"] == "attached"
+    assert answer["memory"]["prefetch"]["submitted"] == 2 * (1 + 3)
+    assert 0 < answer["memory"]["gate"]["2"] < 1
+    assert answer["memory"]["resident_bytes"] > 0
+    assert answer["ttft_s"] > 0
+
+
+def test_no_memory_and_prefetch_flags(memory: Path) -> None:
+    words = ("run", "-p", "Hi", "-n", "2", "--json")
+    plain = json.loads(execute(*words, "--no-memory")[1])
+    assert plain["memory"] is None
+    late = json.loads(execute(*words, "--memory", memory, "--no-prefetch")[1])
+    assert late["memory"]["prefetch"]["ready"] == 0
+    ram = json.loads(execute(*words, "--memory", memory, "--memory-tier", "ram")[1])
+    assert ram["memory"]["tier"] == "ram"
+
+
+def test_perplexity_agrees_with_engram_peft_on_the_quantized_model(
+    memory: Path,
+) -> None:
+    code, out, _ = execute(
+        *("perplexity", GOLDEN / "text_a.txt", "--memory", memory),
+        *("--json", "--per-token"),
+    )
+    result = json.loads(out)
+    assert code == 0
+    assert result["n_tokens"] == 191
+    assert len(result["token_nll"]) == 190
+    # The references were computed on the float32 weights.
+    assert result["mean_nll"] == pytest.approx(3.24804, abs=0.05)
+    assert result["mean_nll_no_memory"] == pytest.approx(3.22470, abs=0.05)
+    assert result["mean_nll"] - result["mean_nll_no_memory"] > 0.01
+
+
+def test_bench_measures_all_arms(memory: Path) -> None:
+    code, out, _ = execute(
+        *("bench", "--memory", memory, "-r", "1", "-p", "8", "-n", "2", "--json")
+    )
+    result = json.loads(out)
+    assert code == 0
+    names = {arm["arm"] for arm in result["arms"]}
+    assert names == {"none", "none again", "memory", "memory, no prefetch"}
+    assert all(arm["decode_per_s"]["median"] > 0 for arm in result["arms"])
+    assert result["noise_floor"]["decode"] >= 0
+
+
+def test_prompt_longer_than_the_context_exits_4(memory: Path) -> None:
+    code, _, err = execute("run", "--memory", memory, "-c", "64", text="word " * 99)
+    assert code == 4
+    assert "the context holds" in err
+
+
+def test_ctrl_c_keeps_what_was_said(memory: Path) -> None:
+    process = start("run", "--memory", memory, "-p", "Tell a long story.", "-n", "900")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 130
+    assert out.endswith(b"\n")
+    assert b"ended: cancelled" in err
+
+
+def test_memory_truncated_while_generating_ends_in_a_sentence(
+    memory: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "memory.gguf"
+    shutil.copyfile(memory, copy)
+    process = start("run", "--memory", copy, "-p", "Tell a long story.", "-n", "900")
+    os.truncate(copy, 4096)
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert err.startswith(b"error[")
+    assert b"hint: " in err
+    assert b"Traceback" not in err
+
+
+def test_model_truncated_while_generating_ends_in_a_sentence(
+    quantized: Path, memory: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "model.gguf"
+    shutil.copyfile(quantized, copy)
+    process = start(
+        *("run", copy, "--memory", memory, "-p", "Tell a long story.", "-n", "900")
+    )
+    os.truncate(copy, 3_000_000)
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert err.startswith(b"error[file-lost]: ")
+
+
+def test_rows_with_nan_exit_3(memory: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "nan.gguf"
+    module = read_memory(read_header(memory))
+    shutil.copyfile(memory, copy)
+    table = module.spec.layers[0].table
+    with open(copy, "rb+") as file:
+        file.seek(table.offset_bytes)
+        file.write(b"\xff" * table.n_bytes)
+    code, out, err = execute("run", "--memory", copy, "-p", "Hi", "-n", "4")
+    assert code == 3
+    assert out == ""
+    assert "of memory layer 2 holds NaN" in err
+
+
+def test_truncated_model_exits_3(quantized: Path, tmp_path: Path) -> None:
+    short = tmp_path / "short.gguf"
+    short.write_bytes(quantized.read_bytes()[:5_000_000])
+    code, _, err = execute("run", short, "-p", "Hi")
+    assert code == 3
+    assert "is 5,000,000 bytes" in err
+
+
+def test_memory_of_another_backbone_exits_3(
+    quantized: Path, memory: Path, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    import numpy as np
+
+    module = read_memory(read_header(memory))
+    other = replace(
+        module, fingerprint=replace(module.fingerprint, tokens_sha256="0" * 64)
+    )
+    rows = [
+        np.zeros((layer.table.n_rows, layer.table.width), np.float32)
+        for layer in module.spec.layers
+    ]
+    path = tmp_path / "other.gguf"
+    write_memory(path, other, rows, architecture="llama")
+    code, _, err = execute("run", quantized, "--memory", path, "-p", "Hi")
+    assert code == 3
+    assert err.startswith("error[wrong-backbone]: ")

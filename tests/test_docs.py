@@ -1,0 +1,51 @@
+"""What the documents claim and a program can check."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from engram_local import __version__
+from engram_local.cli import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def test_readme_tree_names_every_module() -> None:
+    tree = README.split("## Files")[1].split("```")[1]
+    modules = [
+        path.relative_to(ROOT)
+        for folder in ("engram_local", "models/train")
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name != "__init__.py"
+    ]
+    missing = [str(path) for path in modules if f" {path.name}" not in tree]
+    assert missing == []
+
+
+def test_readme_tree_names_nothing_that_is_gone() -> None:
+    tree = README.split("## Files")[1].split("```")[1]
+    named = set(re.findall(r"\b(\w+\.py)\b", tree))
+    there = {path.name for path in ROOT.rglob("*.py") if ".venv" not in str(path)}
+    assert named - there == set()
+
+
+def test_readme_commands_exist() -> None:
+    named = set(re.findall(r"engram-local (\w+)", README))
+    assert named <= set(COMMANDS)
+    assert set(COMMANDS) <= named
+
+
+def test_newest_change_is_this_version() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    newest = re.search(r"^## \[(\S+)\]", changelog, re.MULTILINE)
+    assert newest is not None and newest[1] == __version__
+
+
+def test_links_in_documents_lead_somewhere() -> None:
+    documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    for document in documents:
+        links = re.findall(r"\]\(([^)#:]+)\)", document.read_text("utf-8"))
+        missing = [link for link in links if not (document.parent / link).exists()]
+        assert missing == [], document.name
