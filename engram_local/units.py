@@ -30,7 +30,7 @@ def escape_control(text: str) -> str:
     """
     return "".join(
         f"\\x{ord(char):02x}"
-        if unicodedata.category(char) in ("Cc", "Cf") and char not in "\n\t"
+        if unicodedata.category(char) == "Cc" and char not in "\n\t"
         else char
         for char in text
     )

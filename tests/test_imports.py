@@ -17,6 +17,7 @@ LAYERS = [
     {"memory", "llama"},
     {"formats"},
     {"catalog"},
+    {"loading"},
     {"engine"},
     {"bench"},
     {"cli"},
@@ -30,7 +31,7 @@ HOMES = {
     "tui": {"cli"},
     "safetensors": {"formats", "cli/convert.py"},
     "gguf": {"formats", "memory/rows.py", "cli"},
-    "numba": {"memory"},
+    "numba": {"memory", "llama/node_filter.py"},
 }
 """Foreign modules, and the folders or files that may import them."""
 

@@ -7,6 +7,7 @@ stdout is the answer, stderr is the story. Exit codes: 0 fine, 1 failed, 2 usage
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; the only place that prints errors."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = make_parser(arguments).parse_args(arguments)
+    _set_up_logging(args.debug)
     try:
         return int(args.run(args))
     except EngramError as error:
@@ -58,6 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _set_up_logging(debug: bool) -> None:
+    """Our warnings go to stderr; with --debug everything, llama.cpp's log included."""
+    level = logging.DEBUG if debug else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
+    logging.getLogger("numba").setLevel(logging.WARNING)
+    if not debug:  # its errors come back to us as return codes
+        logging.getLogger("llama.cpp").setLevel(logging.CRITICAL)
+
+
 def make_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """Return a parser that knows all commands, and the flags of the chosen one.
 
@@ -68,7 +79,7 @@ def make_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         description="Run language models that carry an n-gram memory.",
     )
     parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add_argument("--debug", action="store_true", help="tracebacks and logs")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = next((word for word in arguments if word in COMMANDS), None)
     for name, help_text in COMMANDS.items():

@@ -9,7 +9,7 @@ import signal
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -150,7 +150,8 @@ def _chat(engine: Engine, args: argparse.Namespace) -> int:
 
 
 def _read_line() -> str:
-    import readline  # noqa: F401 - gives input() editing and history
+    with suppress(ImportError):  # not on Windows
+        import readline  # noqa: F401 - gives input() editing and history
 
     return input(">>> ").strip()
 

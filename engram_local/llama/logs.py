@@ -1,4 +1,4 @@
-"""llama.cpp's log -> the logger `engram_local.llama`.
+"""llama.cpp's log -> the logger `llama.cpp`.
 
 llama-cpp-python's own way of being quiet points file descriptors 1 and 2 at /dev/null
 while a model loads, which freezes a terminal app; a log callback does not.
@@ -12,7 +12,7 @@ from collections import deque
 
 import llama_cpp
 
-logger = logging.getLogger("engram_local.llama")
+logger = logging.getLogger("llama.cpp")
 
 _LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
 _ERROR_LEVEL = 4

@@ -6,6 +6,7 @@ Return codes become our errors here, and nowhere else.
 from __future__ import annotations
 
 import ctypes
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +21,8 @@ from engram_local.llama import logs
 from engram_local.llama.hook import HiddenHook, OnHidden, node_names
 from engram_local.settings import Settings, default_threads
 from engram_local.units import escape_control
+
+logger = logging.getLogger(__name__)
 
 LoadProgress = Callable[[float], None]
 """Called with the part of the model that has been loaded, 0 to 1."""
@@ -75,8 +78,8 @@ class Backbone:
             )
         stack.callback(llama_cpp.llama_free, self._context)
         self.n_ctx = int(llama_cpp.llama_n_ctx(self._context))
-        self.n_batch = settings.n_batch
-        self._batch = llama_cpp.llama_batch_init(settings.n_batch, 0, 1)
+        self.n_batch = int(llama_cpp.llama_n_batch(self._context))
+        self._batch = llama_cpp.llama_batch_init(self.n_batch, 0, 1)
         stack.callback(llama_cpp.llama_batch_free, self._batch)
 
     def hook_layers(self, layer_ids: Sequence[int], on_hidden: OnHidden) -> None:
@@ -248,6 +251,11 @@ def _load_model(
 def _context_params(settings: Settings, n_ctx_train: int) -> Any:
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = min(settings.n_ctx, n_ctx_train) or n_ctx_train
+    if settings.n_ctx > n_ctx_train:
+        logger.warning(
+            "the context is %d tokens long, not %d: the model was trained for that",
+            *(params.n_ctx, settings.n_ctx),
+        )
     params.n_batch = settings.n_batch
     params.n_ubatch = settings.n_ubatch
     params.n_threads = settings.n_threads or default_threads()

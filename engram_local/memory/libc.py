@@ -15,6 +15,7 @@ import mmap
 import signal
 import sys
 from functools import cache
+from typing import Any
 
 import numba
 import numpy as np
@@ -47,22 +48,21 @@ def _libc() -> ctypes.CDLL:
 
 
 @cache
-def _bus_error_handler():  # type: ignore[no-untyped-def]
-    """Only `write` and `_exit`, compiled: no Python can run inside a fault."""
-    libc = _libc()
-    write, leave = libc.write, libc._exit
-    write.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
-    write.restype = ctypes.c_ssize_t
-    leave.argtypes = [ctypes.c_int]
-    leave.restype = None
-    address, n_bytes = _MESSAGE.ctypes.data, len(_MESSAGE)
+def _bus_error_handler() -> Any:
+    return numba.cfunc(numba.void(numba.i4), cache=True)(_on_bus_error)
 
-    @numba.cfunc("void(i4)")
-    def handler(_signal):  # type: ignore[no-untyped-def]  # pragma: no cover
-        write(_STDERR, address, n_bytes)
-        leave(_EXIT_CODE)
 
-    return handler
+# Symbols of libc, resolved when the compiled code is loaded, so that it can be cached.
+_write = numba.types.ExternalFunction(
+    "write", numba.intp(numba.i4, numba.types.voidptr, numba.types.uintp)
+)
+_exit = numba.types.ExternalFunction("_exit", numba.void(numba.i4))
+
+
+def _on_bus_error(_signal):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Only `write` and `_exit`: no Python can run inside a fault."""
+    _write(_STDERR, _MESSAGE.ctypes, _MESSAGE.size)
+    _exit(_EXIT_CODE)
 
 
 def resident_bytes(buffer: NDArray[np.uint8]) -> int | None:

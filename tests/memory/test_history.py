@@ -91,7 +91,8 @@ def test_dropping_nothing_is_fine() -> None:
 
 def test_reset_forgets_the_sequence() -> None:
     history = make_history(20)
-    history.append(inputs(0, 18))
+    for first in range(40):  # shifted: the first rows of the buffer are in use
+        history.append(inputs(first, 1))
     history.reset()
     assert not history.drop(1)
     assert positions_of(history.append(inputs(0, 1))) == [0, 0, 0, 1]
