@@ -34,7 +34,7 @@ class Settings:
     """Prompt tokens per decode call."""
 
     n_ubatch: int = 512
-    """Of those, tokens computed at once."""
+    """Of those, tokens computed at once; never more than `n_batch`."""
 
     n_threads: int | None = None
     """None = physical cores that this process may use."""
@@ -67,7 +67,7 @@ class Settings:
     def __post_init__(self) -> None:
         _within("n_ctx", self.n_ctx, 0, 2**31 - 1)
         _within("n_batch", self.n_batch, 1, 2**20)
-        _within("n_ubatch", self.n_ubatch, 1, self.n_batch)
+        _within("n_ubatch", self.n_ubatch, 1, 2**20)
         _within("n_threads", self.n_threads, 1, 1024)
         _within("temperature", self.temperature, 0, 100)
         _within("top_k", self.top_k, 0, 2**31 - 1)
@@ -121,10 +121,10 @@ _FIELDS = {field.name: field.type for field in fields(Settings)}
 
 
 def _from_file(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
     try:
         values = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
     except (OSError, ValueError) as error:
         raise FileError(f"{path} cannot be read: {error}") from error
     for key, value in values.items():

@@ -22,15 +22,22 @@ def format_count(count: int) -> str:
     return f"{count:,}"
 
 
+_DIRECTION = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
 def escape_control(text: str) -> str:
     r"""Return `text` with control characters as `\x1b`, for a terminal.
 
-    Names and metadata come from files that anybody may have written; an escape
-    sequence in them could drive the terminal. Newline and tab stay.
+    Names, metadata and answers come from files that anybody may have written; an escape
+    sequence in them could drive the terminal, a change of direction could show another
+    name, and a lone surrogate cannot be printed. Newline and tab stay.
     """
     return "".join(
-        f"\\x{ord(char):02x}"
-        if unicodedata.category(char) == "Cc" and char not in "\n\t"
-        else char
-        for char in text
+        f"\\x{ord(char):02x}" if _is_control(char) else char for char in text
     )
+
+
+def _is_control(char: str) -> bool:
+    if char in "\n\t":
+        return False
+    return unicodedata.category(char) in ("Cc", "Cs") or char in _DIRECTION

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from engram_local import __version__
 from engram_local.errors import EngramError
+from engram_local.units import escape_control
 
 COMMANDS = {
     "run": "answer a prompt, or chat line by line on a terminal",
@@ -48,9 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EngramError as error:
         if args.debug:
             raise
-        print(f"error[{error.code}]: {error.message}", file=sys.stderr)
+        # Names of files and what stands in them are not ours.
+        print(f"error[{error.code}]: {escape_control(error.message)}", file=sys.stderr)
         if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
+            print(f"hint: {escape_control(error.hint)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED

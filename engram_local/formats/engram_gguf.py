@@ -62,7 +62,12 @@ def read_memory(header: Header) -> MemoryModule:
             f"{header.path} is a GGUF, but not an Engram memory",
             hint="make one with `engram-local convert`",
         )
-    return _Reader(header).read()
+    try:
+        return _Reader(header).read()
+    except FormatError as error:
+        if str(header.path) in error.message:
+            raise
+        raise FormatError(f"{header.path}: {error.message}", hint=error.hint) from error
 
 
 def read_fingerprint(header: Header) -> Fingerprint:

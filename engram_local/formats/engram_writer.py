@@ -14,7 +14,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter
 from numpy.typing import NDArray
 
-from engram_local.errors import FileError
+from engram_local.errors import FileError, FormatError
 from engram_local.formats.engram_gguf import (
     ADAPTER_TYPE,
     TYPE_IDS,
@@ -67,6 +67,7 @@ def write_memory(
     `offset_bytes` is ignored). matrix_type: of the projections, f32, f16 or bf16.
     Raises FileError if the file cannot be written.
     """
+    _check_uniform(module)
     part = path.with_name(path.name + ".part")
     try:
         _check_space(path, module)
@@ -80,6 +81,26 @@ def write_memory(
     finally:
         with suppress(OSError):  # what failed before is the error to tell
             part.unlink(missing_ok=True)
+
+
+def _check_uniform(module: MemoryModule) -> None:
+    """The file has one value for all layers where layers could differ in memory."""
+    shapes = {
+        (
+            layer.hash.n_heads,
+            layer.hash.max_ngram,
+            layer.hash.window,
+            layer.hash.boundary,
+            layer.hash.fill_id,
+            layer.table.width,
+        )
+        for layer in module.spec.layers
+    }
+    if len(shapes) > 1:
+        raise FormatError(
+            f"the layers of {module.path} differ in heads, orders, width or rule; "
+            "a memory file has one of each"
+        )
 
 
 def _check_space(path: Path, module: MemoryModule) -> None:
