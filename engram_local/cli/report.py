@@ -29,12 +29,12 @@ def title(engine: Engine) -> str:
 def timing_line(finished: Finished) -> str:
     """Return one line about an answer's speed and its memory."""
     n_new = finished.n_prompt - finished.n_cached
-    parts = [f"prompt {n_new} tokens{_rate(finished.prompt_tokens_per_s)}"]
+    parts = [f"prompt {n_new}{_rate(finished.prompt_tokens_per_s)}"]
     if finished.n_cached:
         parts[0] += f" (+{finished.n_cached} kept)"
     parts.append(f"{len(finished.token_ids)} tokens{_rate(finished.tokens_per_s)}")
     if finished.first_token_s is not None:
-        parts.append(f"first after {finished.first_token_s:.2f} s")
+        parts.append(f"first {finished.first_token_s:.2f} s")
     if finished.finish_reason != "stop":
         parts.append(f"ended: {finished.finish_reason}")
     parts.append(_memory_part(finished.memory))
@@ -45,8 +45,8 @@ def _memory_part(memory: MemoryStats | None) -> str:
     if memory is None:
         return "no memory"
     return (
-        f"memory {memory.tier}: {memory.rows_read} rows, "
-        f"stall {memory.stall.p50_ms:.2f} ms per step, {memory.n_late} late"
+        f"memory {memory.tier}, {memory.rows_read} rows, "
+        f"stall {memory.stall.p50_ms:.2f} ms, {memory.n_late} late"
     )
 
 

@@ -29,7 +29,7 @@ _CHAT_HELP = """\
 /memory on|off  use the memory or not (begins a new conversation)
 /clear          begin a new conversation
 /bye            quit (also Ctrl-D)
-Ctrl-C          stop the answer and keep its text; once more to quit"""
+Ctrl-C          stop the answer and keep its text; twice to quit"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -135,18 +135,27 @@ def _chat(engine: Engine, args: argparse.Namespace) -> int:
     """Read a line, answer it, until the input ends."""
     conversation = Conversation(args.system)
     print(f"{report.title(engine)}\n/help lists the commands", file=sys.stderr)
-    while True:
-        try:
-            line = _read_line()
-        except EOFError:
-            print(file=sys.stderr)
-            return 0
-        if line == "/bye":
-            return 0
+    while (line := _next_line()) != "/bye":
         if line.startswith("/"):
             _command(engine, conversation, line)
         elif line:
             _chat_turn(engine, conversation, line)
+    return 0
+
+
+def _next_line() -> str:
+    """Return what is typed; the end of the input is a /bye."""
+    try:
+        return _read_line()
+    except EOFError:
+        print(file=sys.stderr)
+        return "/bye"
+    except KeyboardInterrupt:
+        # It may have been meant for an answer that ended just before.
+        print("\nCtrl-C once more, Ctrl-D or /bye to quit", file=sys.stderr)
+    with suppress(EOFError):
+        return _read_line()
+    return "/bye"
 
 
 def _read_line() -> str:

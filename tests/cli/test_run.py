@@ -35,10 +35,12 @@ def terminal(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
     typed = iter(lines)
 
     def read_line() -> str:
-        try:
-            return next(typed)
-        except StopIteration:
-            raise EOFError from None
+        line = next(typed, None)
+        if line is None:
+            raise EOFError
+        if line == "^C":
+            raise KeyboardInterrupt
+        return line
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr(run_command, "_read_line", read_line)
@@ -52,8 +54,8 @@ def test_answer_goes_to_stdout_and_timing_to_stderr(
     out, err = capsys.readouterr()
     assert out == "Hello world\n"
     assert "2 tokens at 4.0/s" in err
-    assert "first after 0.60 s" in err
-    assert "memory mmap: 48 rows" in err
+    assert "first 0.60 s" in err
+    assert "memory mmap, 48 rows" in err
     assert engine.prompts == [[{"role": "user", "content": "Hi"}]]
     assert engine.closed
 
@@ -164,6 +166,16 @@ def test_chat_keeps_what_was_said(
     out, err = capsys.readouterr()
     assert out == "Hello world\nHello world\n"
     assert "\x1b" not in err
+
+
+def test_chat_needs_ctrl_c_twice_to_quit(
+    fake: Open, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = fake()
+    terminal(monkeypatch, "^C", "Hi", "^C", "^C", "never read")
+    assert main(["run"]) == 130
+    assert len(engine.prompts) == 1
+    assert "once more" in capsys.readouterr().err
 
 
 def test_chat_commands(
