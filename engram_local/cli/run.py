@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from engram_local.chat import Conversation
 from engram_local.cli import options, report
 from engram_local.cli.status import status_line
-from engram_local.errors import EngramError, FileError, FitError
+from engram_local.errors import EngramError, FileError, FitError, UsageError
 from engram_local.events import Finished, PromptProgress, TextChunk
 from engram_local.units import escape_control
 
@@ -61,24 +61,27 @@ def run(args: argparse.Namespace) -> int:
 
 def _prompt_text(args: argparse.Namespace) -> str | None:
     """Return the prompt from -p and piped stdin; None = chat on the terminal."""
-    if args.prompt is None:
-        return None if sys.stdin.isatty() else _read_stdin()
-    piped = _read_stdin() if _is_piped() else ""
-    return f"{args.prompt}\n\n{piped}" if piped.strip() else str(args.prompt)
+    if args.prompt is None and sys.stdin and sys.stdin.isatty():
+        return None
+    piped = _read_stdin() if args.prompt is None or _is_piped() else ""
+    text = "\n\n".join(part for part in (args.prompt, piped) if part)
+    if not text.strip():
+        raise UsageError("the prompt is empty", hint="give one with -p, or pipe one in")
+    return text
 
 
 def _is_piped() -> bool:
     """Whether stdin is a pipe or a file, not a terminal or an empty device."""
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
-    except (OSError, ValueError):  # closed
+    except (OSError, ValueError, AttributeError):  # closed, or None
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
 
 def _read_stdin() -> str:
     try:
-        return sys.stdin.read()
+        return sys.stdin.read() if sys.stdin else ""
     except UnicodeDecodeError as error:
         raise FileError(f"stdin is not text in UTF-8: {error}") from error
 

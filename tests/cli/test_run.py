@@ -105,6 +105,16 @@ def test_piped_text_follows_the_prompt(
     assert engine.prompts[0][-1]["content"] == "Sum it up:\n\na long text"
 
 
+@pytest.mark.parametrize("words", [["run"], ["run", "-p", " "]])
+def test_empty_prompt_exits_2(
+    words: list[str], fake: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = fake()
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    assert main(words) == 2
+    assert engine.prompts == []
+
+
 def test_text_of_a_model_cannot_drive_the_terminal(
     fake: Open, capsys: pytest.CaptureFixture[str]
 ) -> None:
