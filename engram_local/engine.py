@@ -9,14 +9,19 @@ from __future__ import annotations
 import codecs
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_local.errors import FitError, UnsupportedError, UsageError
+from engram_local.errors import (
+    FitError,
+    Interrupted,
+    UnsupportedError,
+    UsageError,
+)
 from engram_local.events import (
     Event,
     Finished,
@@ -60,6 +65,8 @@ class Engine:
         self._memory = loaded.memory
         self._token_ids: list[int] = []
         self._cancelled = False
+        self._busy = False
+        self._closed = False
 
     @classmethod
     def open(
@@ -115,13 +122,13 @@ class Engine:
             self._backbone.hook.enable(on)
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Return the token ids of a prompt.
+        """Return the token ids of a prompt; special tokens in it are parsed.
 
-        The template spells special tokens out, so they are parsed in messages; a plain
-        text is taken literally.
+        The template spells them out, and who gives a whole prompt does so too.
         """
+        self._check_open()
         if isinstance(prompt, str):
-            return self._backbone.tokenize(prompt, parse_special=False)
+            return self._backbone.tokenize(prompt, parse_special=True)
         template = self._backbone.chat_template
         if template is None:
             raise UnsupportedError(
@@ -136,6 +143,11 @@ class Engine:
             text, parse_special=True, add_special=not has_bos
         )
 
+    def tokenize(self, text: str) -> list[int]:
+        """Return the token ids of a text, taken literally."""
+        self._check_open()
+        return self._backbone.tokenize(text, parse_special=False)
+
     def generate(
         self, prompt: Prompt, *, settings: Settings | None = None
     ) -> Iterator[Event]:
@@ -145,18 +157,18 @@ class Engine:
         settings: for sampling and length; None = the engine's own. Raises FitError if
         the prompt is longer than the context. Closing the iterator ends the answer.
         """
-        answer = _Answer(start=time.perf_counter(), prompt_ids=self.encode(prompt))
         self._cancelled = False
+        start = time.perf_counter()
+        answer = _Answer(start=start, prompt_ids=self.encode(prompt))
         self._check_fits(answer)
-        if self._memory is not None:
-            self._memory.take_counters()
-        answer.n_cached = self._rewind(answer.prompt_ids)
-        for n_done in self._prefill(answer.prompt_ids[answer.n_cached :]):
-            yield PromptProgress(
-                n_done=answer.n_cached + n_done, n_total=len(answer.prompt_ids)
-            )
-        answer.prompt_s = answer.elapsed_s
-        yield from self._decode_answer(answer, settings or self.settings)
+        with self._exclusive():
+            if self._memory is not None:
+                self._memory.take_counters()
+            try:
+                yield from self._evaluate_prompt(answer)
+                yield from self._decode_answer(answer, settings or self.settings)
+            except Interrupted:
+                answer.reason = "cancelled"
         yield answer.finished(self._memory_stats())
 
     def cancel(self) -> None:
@@ -171,6 +183,7 @@ class Engine:
         At most `n_ctx` tokens, as one new sequence. chunk_sizes: tokens per decode
         call; None = as large as possible.
         """
+        self._check_open()
         self._reset()
         targets = list(token_ids[1:])
         nll: list[float] = []
@@ -189,6 +202,7 @@ class Engine:
 
         For measuring: the work is the same for every engine that gets the same tokens.
         """
+        self._check_open()
         if len(prompt_ids) + len(token_ids) > self.n_ctx:
             raise FitError(
                 f"{len(prompt_ids)} and {len(token_ids)} tokens were asked for, the "
@@ -200,7 +214,7 @@ class Engine:
         for _ in self._prefill(prompt_ids):
             pass
         times = [time.perf_counter()]
-        with self._sampler(self.settings) as sampler:
+        with closing(Sampler(self.settings)) as sampler:
             for token_id in token_ids:
                 self._backbone.sample(sampler)
                 self._submit([token_id])
@@ -210,6 +224,7 @@ class Engine:
 
     def close(self) -> None:
         """Free everything. Calling it twice is fine."""
+        self._closed = True
         self._stack.close()
 
     def __enter__(self) -> Engine:
@@ -218,7 +233,25 @@ class Engine:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Refuse a second answer while one is unfinished: they share one sequence."""
+        if self._busy:
+            raise UsageError(
+                "this engine is still answering",
+                hint="finish or close the answer before, or open another engine",
+            )
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+
     # --- the sequence -------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("this engine is closed")
 
     def _check_fits(self, answer: _Answer) -> None:
         n_prompt = len(answer.prompt_ids)
@@ -250,6 +283,13 @@ class Engine:
             self._memory.reset()
         self._token_ids.clear()
 
+    def _evaluate_prompt(self, answer: _Answer) -> Iterator[Event]:
+        n_total = len(answer.prompt_ids)
+        answer.n_cached = self._rewind(answer.prompt_ids)
+        for n_done in self._prefill(answer.prompt_ids[answer.n_cached :]):
+            yield PromptProgress(n_done=answer.n_cached + n_done, n_total=n_total)
+        answer.prompt_s = answer.elapsed_s
+
     def _prefill(self, token_ids: Sequence[int]) -> Iterator[int]:
         """Evaluate a prompt; yield the tokens done after each chunk."""
         chunks = self._chunks(token_ids, None)
@@ -267,7 +307,7 @@ class Engine:
 
     def _decode_answer(self, answer: _Answer, settings: Settings) -> Iterator[Event]:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        with self._sampler(settings) as sampler:
+        with closing(Sampler(settings)) as sampler:
             while (reason := self._stop_reason(answer, settings)) is None:
                 token_id = self._backbone.sample(sampler)
                 if self._backbone.is_end(token_id):
@@ -307,6 +347,8 @@ class Engine:
             self._backbone.decode(
                 token_ids, len(self._token_ids), all_logits=all_logits
             )
+            if self._memory is not None:
+                self._memory.check(len(self._token_ids) + len(token_ids))
         except BaseException:
             self._reset()  # half of a batch may be in the state
             raise
@@ -324,19 +366,10 @@ class Engine:
             start += len(chunks[-1])
         return chunks
 
-    @contextmanager
-    def _sampler(self, settings: Settings) -> Iterator[Sampler]:
-        sampler = Sampler(settings)
-        try:
-            yield sampler
-        finally:
-            sampler.close()
-
     def _memory_stats(self) -> MemoryStats | None:
         if self._memory is None:
             return None
         counters = self._memory.take_counters()
-        n_asked = counters.n_waits
         return MemoryStats(
             tier=self._memory.tier,
             rows_read=counters.rows_read,
@@ -344,7 +377,7 @@ class Engine:
             stall=summarize(counters.stalls_s),
             n_submitted=counters.n_submitted,
             n_ready=counters.n_ready,
-            n_late=n_asked - counters.n_ready,
+            n_late=counters.n_waits - counters.n_ready,
             gate_mean=counters.gate_means(),
         )
 

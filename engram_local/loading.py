@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -15,24 +15,19 @@ from engram_local import catalog
 from engram_local.errors import MismatchError, UnsupportedError
 from engram_local.formats import engram_gguf
 from engram_local.formats.backbone import read_backbone
-from engram_local.formats.header import read_header
+from engram_local.formats.header import Header, read_header
 from engram_local.llama.runtime import Backbone
 from engram_local.memory.attached import AttachedMemory
 from engram_local.memory.libc import install_bus_error_handler
 from engram_local.memory.module import MemoryModule
 from engram_local.settings import Settings
-from engram_local.spec import BackboneSpec
+from engram_local.spec import BackboneSpec, Fingerprint
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and its part, 0 to 1."""
 
 MemoryChoice = Path | Literal["auto"] | None
 """A memory file; the one that fits, if there is one; none."""
-
-_NOT_YET = {
-    "deepseek41": "DeepSeek-V4.1 (deepseek41) is not in this version of llama.cpp",
-    "deepseek4": "this is an early DeepSeek-V4.1 file (deepseek4.engram.*)",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +69,21 @@ def load(
 
 def _read_spec(path: Path) -> BackboneSpec:
     header = read_header(path)
-    reason = _NOT_YET.get(header.architecture)
+    reason = _why_not_yet(header)
     if reason is not None:
         raise UnsupportedError(
             f"{path} cannot be run: {reason}",
             hint="`engram-local show` tells what is in the file",
         )
     return read_backbone(header)
+
+
+def _why_not_yet(header: Header) -> str | None:
+    if header.architecture == "deepseek41":
+        return "DeepSeek-V4.1 (deepseek41) is not in this version of llama.cpp"
+    if any(key.startswith("deepseek4.engram.") for key in header.metadata):
+        return "it is an early DeepSeek-V4.1 file (deepseek4.engram.*)"
+    return None
 
 
 def _read_module(
@@ -95,13 +98,13 @@ def _read_module(
 
 
 def _check_fingerprint(module: MemoryModule, spec: BackboneSpec) -> None:
-    for name in ("embedding_length", "block_count", "vocab_size", "tokens_sha256"):
-        needed = getattr(module.fingerprint, name)
-        found = getattr(spec.fingerprint, name)
+    for field in fields(Fingerprint):
+        needed = getattr(module.fingerprint, field.name)
+        found = getattr(spec.fingerprint, field.name)
         if needed != found:
             raise MismatchError(
-                f"{module.path} was made for a backbone with {name} {needed}, this one "
-                f"has {found}",
+                f"{module.path} was made for a backbone with {field.name} {needed}, "
+                f"this one has {found}",
                 hint="choose the memory of this model, or run with --no-memory",
             )
 

@@ -78,6 +78,11 @@ class Settings:
         _one_of("flash_attention", self.flash_attention, FLASH_ATTENTION)
         _one_of("cache_type_k", self.cache_type_k, CACHE_TYPES)
         _one_of("cache_type_v", self.cache_type_v, CACHE_TYPES)
+        if self.flash_attention == "off" and self.cache_type_v.startswith("q"):
+            raise UsageError(
+                f"cache_type_v {self.cache_type_v} needs flash attention, which is off",
+                hint="use -fa on, or -ctv f16",
+            )
 
     def with_prefetch(self, prefetch: bool) -> Settings:
         """Return the same settings with the prefetch thread on or off."""
@@ -110,10 +115,23 @@ def config_path(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def default_threads() -> int:
-    """Return the physical cores that this process may use."""
-    allowed = len(psutil.Process().cpu_affinity()) if _HAS_AFFINITY else os.cpu_count()
-    physical = psutil.cpu_count(logical=False)
-    return max(1, min(allowed or 1, physical or allowed or 1))
+    """Return the least of physical cores, allowed processors and the cgroup's quota.
+
+    More threads than that wait for each other by spinning.
+    """
+    logical = os.cpu_count() or 1
+    allowed = len(psutil.Process().cpu_affinity()) if _HAS_AFFINITY else logical
+    physical = psutil.cpu_count(logical=False) or logical
+    return max(1, min(allowed, physical, _cgroup_cpus() or logical))
+
+
+def _cgroup_cpus() -> int | None:
+    """Return the processors that a container may use; None where nothing is set."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, int(quota) // int(period))
+    except (OSError, ValueError):  # no cgroup v2, or "max"
+        return None
 
 
 _HAS_AFFINITY = hasattr(psutil.Process, "cpu_affinity")  # not on macOS

@@ -14,10 +14,10 @@ from engram_local.events import Timing
 class Resources:
     """Memory of this process."""
 
-    rss_anon_bytes: int
+    rss_anon_bytes: int | None
     """Allocated: KV cache, buffers, a table in the tier `ram`."""
 
-    rss_file_bytes: int
+    rss_file_bytes: int | None
     """Mapped pages of files, which the system may drop: weights, a mapped table."""
 
     vram_bytes: int | None
@@ -27,9 +27,9 @@ class Resources:
 def measure_resources() -> Resources:
     """Look at this process now."""
     info = psutil.Process().memory_info()
-    shared_bytes = getattr(info, "shared", 0)  # Linux only
+    shared_bytes = getattr(info, "shared", None)  # Linux only
     return Resources(
-        rss_anon_bytes=info.rss - shared_bytes,
+        rss_anon_bytes=None if shared_bytes is None else info.rss - shared_bytes,
         rss_file_bytes=shared_bytes,
         vram_bytes=None,
     )

@@ -12,7 +12,7 @@ PACKAGE = Path(engram_local.__file__).parent
 
 LAYERS = [
     # A module may import from the lines above its own, and from its own package.
-    {"errors", "units", "events"},
+    {"errors", "events", "kernels", "units"},
     {"spec", "settings", "telemetry", "chat"},
     {"memory", "llama"},
     {"formats"},
@@ -31,7 +31,7 @@ HOMES = {
     "tui": {"cli"},
     "safetensors": {"formats", "cli/convert.py"},
     "gguf": {"formats", "memory/rows.py", "cli"},
-    "numba": {"memory", "llama/node_filter.py"},
+    "numba": {"memory", "llama", "kernels.py"},
 }
 """Foreign modules, and the folders or files that may import them."""
 

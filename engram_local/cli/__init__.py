@@ -10,6 +10,7 @@ import argparse
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Protocol
@@ -44,11 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = make_parser(arguments).parse_args(arguments)
     _set_up_logging(args.debug)
+    # numpy's product of a few rows would wake a thread per core, against llama.cpp's.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        return int(args.run(args))
+        code = int(args.run(args))
+        sys.stdout.flush()  # a full disk or a closed pipe is noticed here
+        return code
     except EngramError as error:
         if args.debug:
-            raise
+            traceback.print_exc()
         # Names of files and what stands in them are not ours.
         print(f"error[{error.code}]: {escape_control(error.message)}", file=sys.stderr)
         if error.hint:
@@ -58,8 +63,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone; Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         return 1
+    except OSError as error:
+        print(f"error[io]: {error}", file=sys.stderr)
+        _drop_stdout()
+        return 1
+
+
+def _drop_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _set_up_logging(debug: bool) -> None:

@@ -29,6 +29,8 @@ def run(args: argparse.Namespace) -> int:
 
     if min(args.n_prompt, args.n_gen, args.repetitions) < 1:
         raise UsageError("-p, -n and -r need at least 1")
+    if args.no_memory or args.prefetch is not None:
+        raise UsageError("bench always measures with and without memory and prefetch")
     settings = options.settings_of(args, temperature=0.0)
     plan = Plan(
         n_prompt=args.n_prompt,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from engram_local.cli.status import status_line
-from engram_local.errors import FileError
+from engram_local.errors import FileError, UsageError
 from engram_local.settings import (
     CACHE_TYPES,
     FLASH_ATTENTION,
@@ -43,13 +44,14 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add which model and memory to load, and how."""
     group = parser.add_argument_group("model")
     group.add_argument("-m", "--model", type=Path, metavar="GGUF", dest="model_flag")
-    group.add_argument(
+    choice = group.add_mutually_exclusive_group()
+    choice.add_argument(
         "--memory",
         type=Path,
         metavar="GGUF",
         help="memory file (default: one that fits, beside the model or shipped)",
     )
-    group.add_argument(
+    choice.add_argument(
         "--no-memory", action="store_true", help="run the backbone alone"
     )
     group.add_argument(
@@ -138,9 +140,30 @@ def open_engine(args: argparse.Namespace, settings: Settings) -> Engine:
     from engram_local.engine import Engine  # numba and llama.cpp: 1 s
 
     with status_line() as status:
-        return Engine.open(
+        engine = Engine.open(
             _model(args), memory=_memory(args), settings=settings, progress=status
         )
+    if args.n_ctx and engine.n_ctx < args.n_ctx:
+        print(
+            f"the model was trained for {engine.n_ctx} tokens of context, not "
+            f"{args.n_ctx}",
+            file=sys.stderr,
+        )
+    return engine
+
+
+def read_text(path: Path) -> str:
+    """Return a text file's content; `-` is stdin. Raises FileError."""
+    from engram_local.formats.header import open_error  # numpy: 0.1 s
+
+    try:
+        if str(path) != "-":
+            return path.read_text("utf-8")
+        return sys.stdin.read() if sys.stdin else ""
+    except OSError as error:
+        raise open_error(path, error) from error
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path} is not text in UTF-8: {error}") from error
 
 
 def files_of(args: argparse.Namespace) -> tuple[Path, Path]:
@@ -163,8 +186,10 @@ def files_of(args: argparse.Namespace) -> tuple[Path, Path]:
 
 def _model(args: argparse.Namespace) -> Path | None:
     """Return the model that was named as an argument or with -m."""
-    named: Path | None = getattr(args, "model", None) or args.model_flag
-    return named
+    named = [path for path in (getattr(args, "model", None), args.model_flag) if path]
+    if len(named) > 1:
+        raise UsageError(f"two models were named: {named[0]} and {named[1]}")
+    return named[0] if named else None
 
 
 def _memory(args: argparse.Namespace) -> Path | Literal["auto"] | None:

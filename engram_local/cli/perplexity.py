@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING
 from engram_local.cli import options
 from engram_local.cli.status import StatusLine, status_line
 from engram_local.errors import UsageError
-from engram_local.formats.header import open_error
 
 if TYPE_CHECKING:
     from engram_local.engine import Engine
@@ -45,10 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score the text window by window."""
-    text = _read(args.file)
+    text = options.read_text(args.file)
     settings = options.settings_of(args, n_ctx=DEFAULT_WINDOW)
     with options.open_engine(args, settings) as engine, status_line() as status:
-        result = measure(engine, engine.encode(text), status)
+        result = measure(engine, engine.tokenize(text), status)
     if args.json:
         print(json.dumps(_as_json(result, per_token=args.per_token)))
     else:
@@ -91,15 +89,6 @@ def _score(
             status(what, start / len(token_ids))
         nll += engine.score(token_ids[start : start + engine.n_ctx])
     return nll
-
-
-def _read(path: Path) -> str:
-    try:
-        return sys.stdin.read() if str(path) == "-" else path.read_text("utf-8")
-    except OSError as error:
-        raise open_error(path, error) from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not text in UTF-8: {error}") from error
 
 
 def _as_json(result: Likelihood, *, per_token: bool) -> dict[str, object]:

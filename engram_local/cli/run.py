@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
-import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING
 from engram_local.chat import Conversation
 from engram_local.cli import options, report
 from engram_local.cli.status import status_line
-from engram_local.errors import EngramError, FileError, FitError, UsageError
+from engram_local.errors import EngramError, FitError, UsageError
 from engram_local.events import Finished, PromptProgress, TextChunk
 from engram_local.units import escape_control
 
@@ -40,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-p", "--prompt", help="what to ask (default: stdin, or a chat on a terminal)"
     )
+    parser.add_argument(
+        "-f", "--file", type=Path, help="text to put after the prompt; - is stdin"
+    )
     parser.add_argument("--system", help="system prompt in place of the model's own")
     parser.add_argument(
         "--raw", action="store_true", help="continue the prompt, without chat template"
@@ -60,30 +61,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _prompt_text(args: argparse.Namespace) -> str | None:
-    """Return the prompt from -p and piped stdin; None = chat on the terminal."""
-    if args.prompt is None and sys.stdin and sys.stdin.isatty():
+    """Return the prompt from -p, -f or a piped stdin; None = chat on the terminal."""
+    given = args.prompt is not None or args.file is not None
+    if not given and sys.stdin and sys.stdin.isatty():
+        if args.raw or args.json:
+            raise UsageError("--raw and --json need a prompt", hint="give one with -p")
         return None
-    piped = _read_stdin() if args.prompt is None or _is_piped() else ""
-    text = "\n\n".join(part for part in (args.prompt, piped) if part)
+    # With -p, stdin is left alone: it may be a pipe that nobody closes.
+    file = args.file if given else Path("-")
+    parts = (args.prompt, file and options.read_text(file))
+    text = "\n\n".join(part for part in parts if part)
     if not text.strip():
         raise UsageError("the prompt is empty", hint="give one with -p, or pipe one in")
     return text
-
-
-def _is_piped() -> bool:
-    """Whether stdin is a pipe or a file, not a terminal or an empty device."""
-    try:
-        mode = os.fstat(sys.stdin.fileno()).st_mode
-    except (OSError, ValueError, AttributeError):  # closed, or None
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
-
-
-def _read_stdin() -> str:
-    try:
-        return sys.stdin.read() if sys.stdin else ""
-    except UnicodeDecodeError as error:
-        raise FileError(f"stdin is not text in UTF-8: {error}") from error
 
 
 def _answer_once(engine: Engine, args: argparse.Namespace, text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -70,13 +71,15 @@ def write_memory(
     _check_uniform(module)
     part = path.with_name(path.name + ".part")
     try:
+        if path.is_dir():  # else it is noticed when all is written
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         _check_space(path, module)
         _write(part, module, rows, architecture, matrix_type, progress)
         os.replace(part, path)
     except OSError as error:
         raise FileError(
             f"{path} cannot be written: {error.strerror or error}",
-            hint="free some space or choose another folder with -o",
+            hint="choose another place with -o, or free some space",
         ) from error
     finally:
         with suppress(OSError):  # what failed before is the error to tell
@@ -109,7 +112,7 @@ def _check_space(path: Path, module: MemoryModule) -> None:
         raise FileError(
             f"{path.parent} has {format_bytes(free_bytes)} free, the table needs "
             f"{format_bytes(module.spec.table_bytes)}",
-            hint="free some space or choose another folder with -o",
+            hint="choose another place with -o, or free some space",
         )
 
 

@@ -200,7 +200,12 @@ class _Parser:
 
     def _take(self, n_bytes: int, what: str) -> bytes:
         end = self._position + n_bytes
-        if end > min(self._file_bytes, MAX_HEADER_BYTES):
+        if self._file_bytes >= end > MAX_HEADER_BYTES:
+            raise FormatError(
+                f"{self._path}: {what} ends {format_count(end)} bytes into the header, "
+                f"{format_count(MAX_HEADER_BYTES)} are allowed"
+            )
+        if end > self._file_bytes:
             raise FormatError(
                 f"{self._path} is {format_count(self._file_bytes)} bytes, {what} at "
                 f"byte {format_count(self._position)} needs {format_count(n_bytes)}",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import jinja2
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from engram_local.errors import FormatError
@@ -23,15 +22,16 @@ class ChatTemplate:
 
     def __init__(self, template: str, *, bos: str, eos: str) -> None:
         try:
+            # A template is a program from a file: it may raise anything, also below.
             self._formatter = Jinja2ChatFormatter(template, eos, bos)
-        except jinja2.TemplateError as error:
+        except Exception as error:
             raise _template_error(error) from error
 
     def format(self, messages: Sequence[Message]) -> str:
         """Return the prompt, open for the assistant's answer."""
         try:
             return str(self._formatter(messages=list(messages)).prompt)  # type: ignore[arg-type]
-        except (jinja2.TemplateError, ValueError, TypeError) as error:
+        except Exception as error:
             raise _template_error(error) from error
 
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import binding, ir
-from numba import carray, cfunc, types
+from numba import carray, types
 from numba.extending import intrinsic
 
+from engram_local.kernels import native
 from engram_local.llama import ggml
 
 MAX_NAME_BYTES = 64  # GGML_MAX_NAME, the closing zero included
@@ -60,7 +61,7 @@ def _address(callback: Any) -> int:
 def _compiled() -> Any:
     binding.load_library_permanently(ggml.library_path())
     signature = types.uint8(types.voidptr, types.uint8, types.voidptr)
-    return cfunc(signature, cache=True)(_on_node)
+    return native(signature)(_on_node)
 
 
 @intrinsic

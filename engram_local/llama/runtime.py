@@ -6,7 +6,7 @@ Return codes become our errors here, and nowhere else.
 from __future__ import annotations
 
 import ctypes
-import logging
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,18 +16,23 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_local.errors import BackboneError, FileError, FitError, UnsupportedError
-from engram_local.llama import logs
+from engram_local.errors import (
+    BackboneError,
+    EngramError,
+    FileError,
+    FitError,
+    Interrupted,
+    UnsupportedError,
+)
+from engram_local.llama import interrupt, logs
 from engram_local.llama.hook import HiddenHook, OnHidden, node_names
 from engram_local.settings import Settings, default_threads
-from engram_local.units import escape_control
-
-logger = logging.getLogger(__name__)
 
 LoadProgress = Callable[[float], None]
 """Called with the part of the model that has been loaded, 0 to 1."""
 
 _ALL_LAYERS = -1
+_CONTEXT_FULL, _ABORTED = 1, 2  # results of llama_decode
 _FLASH_ATTENTION = {
     "auto": llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
     "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
@@ -46,20 +51,19 @@ class Backbone:
         *,
         progress: LoadProgress | None = None,
         hooked: bool = False,
-        vocab_only: bool = False,
     ) -> None:
         logs.capture()
+        llama_cpp.llama_backend_init()
         self.path = path
         with ExitStack() as stack:
-            self._model = _load_model(path, settings, progress, vocab_only)
+            self._model = _load_model(path, settings, progress)
             stack.callback(llama_cpp.llama_model_free, self._model)
             self._vocab = llama_cpp.llama_model_get_vocab(self._model)
             self.n_embd = int(llama_cpp.llama_model_n_embd(self._model))
             self.n_vocab = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
             self.n_ctx_train = int(llama_cpp.llama_model_n_ctx_train(self._model))
             self.hook: HiddenHook | None = None
-            if not vocab_only:
-                self._open_context(stack, settings, hooked)
+            self._open_context(stack, settings, hooked)
             self._stack = stack.pop_all()
 
     def _open_context(self, stack: ExitStack, settings: Settings, hooked: bool) -> None:
@@ -69,7 +73,9 @@ class Backbone:
             self.hook = HiddenHook(n_embd=self.n_embd, n_layers=n_layers)
             params.cb_eval = self.hook.function
             params.cb_eval_user_data = self.hook.state
-        self._context = llama_cpp.llama_init_from_model(self._model, params)
+        self._abort = llama_cpp.ggml_abort_callback(interrupt.abort_callback())
+        params.abort_callback = self._abort
+        self._context: Any = llama_cpp.llama_init_from_model(self._model, params)
         if not self._context:
             raise FitError(
                 f"llama.cpp cannot make a context of {params.n_ctx} tokens: "
@@ -124,7 +130,7 @@ class Backbone:
 
         parse_special: whether `<|im_end|>` in the text is a token or eleven characters.
         """
-        raw = text.encode("utf-8", "surrogatepass")
+        raw = text.encode("utf-8", "surrogateescape")
         n_most = len(raw) + 16
         ids = (llama_cpp.llama_token * n_most)()
         n_tokens = llama_cpp.llama_tokenize(
@@ -180,8 +186,8 @@ class Backbone:
         """Evaluate the next tokens of the sequence, at most `n_batch` of them.
 
         Logits are kept for the last token, or for all. Raises what the hook raised,
-        FitError if the context is full, BackboneError otherwise; after an error the
-        state is undefined until `reset`.
+        Interrupted after Ctrl-C, FitError if the context is full, BackboneError
+        otherwise; after an error the state is undefined until `reset`.
         """
         n_tokens = len(token_ids)
         batch = self._batch
@@ -192,8 +198,9 @@ class Backbone:
             batch.n_seq_id[i] = 1
             batch.seq_id[i][0] = 0
             batch.logits[i] = all_logits or i == n_tokens - 1
-        code = llama_cpp.llama_decode(self._context, batch)
-        llama_cpp.llama_synchronize(self._context)
+        with interrupt.deferred():
+            code = llama_cpp.llama_decode(self._context, batch)
+            llama_cpp.llama_synchronize(self._context)
         if self.hook is not None:
             self.hook.raise_error()
         if code != 0:
@@ -227,35 +234,38 @@ def _load_model(
     path: Path,
     settings: Settings,
     progress: LoadProgress | None,
-    vocab_only: bool,
 ) -> Any:
     params = llama_cpp.llama_model_default_params()
-    params.vocab_only = vocab_only
     n_layers = settings.n_gpu_layers
     params.n_gpu_layers = _ALL_LAYERS if n_layers is None else n_layers
 
     def on_progress(part: float, _user_data: object) -> bool:
         if progress is not None:
             progress(part)
-        return True
+        return not interrupt.requested()
 
     callback = llama_cpp.llama_progress_callback(on_progress)
     params.progress_callback = callback
-    model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+    with interrupt.deferred():
+        model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
-        reason = logs.last_error() or "no reason given"
-        raise FileError(f"llama.cpp cannot load {path}: {escape_control(reason)}")
+        raise _load_error(path)
     return model
+
+
+def _load_error(path: Path) -> EngramError:
+    reason = logs.last_error() or "no reason given"
+    if "alloc" in reason:
+        return FitError(
+            f"{path} does not fit into memory: {reason}",
+            hint="put fewer layers on the GPU with -ngl, or use a smaller model",
+        )
+    return FileError(f"llama.cpp cannot load {path}: {reason}")
 
 
 def _context_params(settings: Settings, n_ctx_train: int) -> Any:
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = min(settings.n_ctx, n_ctx_train) or n_ctx_train
-    if settings.n_ctx > n_ctx_train:
-        logger.warning(
-            "the context is %d tokens long, not %d: the model was trained for that",
-            *(params.n_ctx, settings.n_ctx),
-        )
     params.n_batch = settings.n_batch
     params.n_ubatch = settings.n_ubatch
     params.n_threads = settings.n_threads or default_threads()
@@ -267,8 +277,10 @@ def _context_params(settings: Settings, n_ctx_train: int) -> Any:
     return params
 
 
-def _decode_error(code: int) -> BackboneError | FitError:
-    if code == 1:
+def _decode_error(code: int) -> EngramError:
+    if code == _ABORTED:
+        return Interrupted("the computation was interrupted")
+    if code == _CONTEXT_FULL:
         return FitError(
             "the context is full",
             hint="start a new conversation, or use a longer context with -c",

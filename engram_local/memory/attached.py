@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_local.errors import FormatError
+from engram_local.errors import BackboneError, FormatError
 from engram_local.memory.fusion import Fusion, Projection, project
 from engram_local.memory.hashing import RowHasher
 from engram_local.memory.module import MemoryModule
@@ -94,6 +94,7 @@ class AttachedMemory:
         self.tier = tier
         self._batches: deque[_Batch] = deque()
         self._token_ids: list[int] = []
+        self._n_passed = [0] * len(module.spec.layers)
         self.counters = Counters()
         with ExitStack() as stack:
             self._layers = [
@@ -121,7 +122,7 @@ class AttachedMemory:
         self._token_ids += token_ids
         pending = []
         for layer in self._layers:
-            context = self._token_ids[max(0, first - layer.context) :]
+            context = self._token_ids[max(0, first - layer.hasher.context) :]
             n_before = len(context) - len(token_ids)
             work = partial(layer.prepare, np.array(context, np.int64), n_before)
             pending.append(self._preparer.submit(work))
@@ -149,7 +150,20 @@ class AttachedMemory:
             self._fuse(line, piece, hidden[start : start + n_tokens])
             start += n_tokens
             batch.n_used[line] += n_tokens
+            self._n_passed[line] += n_tokens
             self._retire()
+
+    def check(self, n_tokens: int) -> None:
+        """Raise unless every layer was added to exactly the first `n_tokens`.
+
+        A hidden state that never arrived would shift all rows after it, unseen.
+        """
+        if self._n_passed != [n_tokens] * len(self._n_passed):
+            raise BackboneError(
+                f"{n_tokens} tokens were computed, the memory layers saw "
+                f"{self._n_passed}",
+                hint="run it without a memory: --no-memory",
+            )
 
     def trim(self, n_tokens: int) -> bool:
         """Keep the first `n_tokens` of the sequence, between two decodes.
@@ -157,19 +171,20 @@ class AttachedMemory:
         Batches that were submitted but not decoded are forgotten. Returns False if the
         state before that position is gone; only `reset` helps then.
         """
-        n_ahead = sum(batch.n_tokens for batch in self._batches)
-        n_decoded = len(self._token_ids) - n_ahead
-        n_dropped = max(0, n_decoded - n_tokens)
+        n_kept = min(n_tokens, self._n_passed[0])
+        n_dropped = self._n_passed[0] - n_kept
         self._batches.clear()
         if not all(layer.fusion.drop(n_dropped) for layer in self._layers):
             return False
-        del self._token_ids[min(n_tokens, n_decoded) :]
+        del self._token_ids[n_kept:]
+        self._n_passed = [n_kept] * len(self._n_passed)
         return True
 
     def reset(self) -> None:
         """Start a new sequence."""
         self._batches.clear()
         self._token_ids.clear()
+        self._n_passed = [0] * len(self._n_passed)
         for layer in self._layers:
             layer.fusion.reset()
 
@@ -226,10 +241,9 @@ class _Layer:
         layer = module.spec.layers[line]
         self.spec = module.fusion
         self.table = table
-        self.context = layer.hash.max_ngram - 1
         self._layer_id = layer.layer_id
         self._token_map = module.token_map
-        self._hasher = RowHasher(layer.hash)
+        self.hasher = RowHasher(layer.hash)
         self._weights = module.weights[line]
         self.fusion = Fusion(
             self._weights,
@@ -240,7 +254,7 @@ class _Layer:
     def prepare(self, token_ids: NDArray[np.int64], n_before: int) -> Projection:
         """Tokens -> keys and values, in the prefetch thread."""
         canonical_ids = self._token_map[token_ids].astype(np.int64)
-        row_ids = self._hasher.row_ids(canonical_ids, n_before)
+        row_ids = self.hasher.row_ids(canonical_ids, n_before)
         rows = self._gather(row_ids.reshape(-1)).reshape(len(row_ids), -1)
         return project(rows, self._weights, self.spec)
 

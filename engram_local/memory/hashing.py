@@ -5,10 +5,10 @@ One compiled kernel without the GIL; `reference.row_ids` is the obvious version.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from engram_local.kernels import kernel
 from engram_local.spec import Boundary, HashSpec
 
 DEAD_ID = -1
@@ -57,11 +57,7 @@ class RowHasher:
         return out
 
 
-@numba.njit(
-    "void(i8[::1], i8, u8[::1], i8[:, ::1], u8[::1], u8[::1], i8, b1, i8[:, ::1])",
-    nogil=True,
-    cache=True,
-)
+@kernel("void(i8[::1], i8, u8[::1], i8[:, ::1], u8[::1], u8[::1], i8, b1, i8[:, ::1])")
 def _row_ids(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     ids, n_before, multipliers, shifts, sizes, offsets, fill_id, eos_rule, out
 ):

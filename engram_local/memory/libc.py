@@ -21,6 +21,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from engram_local.kernels import native
+
 _MESSAGE = np.frombuffer(
     b"error[file-lost]: a mapped file could not be read: it became shorter or its "
     b"drive failed while it was in use\n"
@@ -49,7 +51,7 @@ def _libc() -> ctypes.CDLL:
 
 @cache
 def _bus_error_handler() -> Any:
-    return numba.cfunc(numba.void(numba.i4), cache=True)(_on_bus_error)
+    return native(numba.void(numba.i4))(_on_bus_error)
 
 
 # Symbols of libc, resolved when the compiled code is loaded, so that it can be cached.

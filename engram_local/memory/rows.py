@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram_local.errors import FormatError
+from engram_local.kernels import kernel
 from engram_local.spec import RowType
 
 _CODES = {row_type: code for code, row_type in enumerate(RowType)}
@@ -92,7 +93,7 @@ def _nearest_e4m3(magnitudes: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.searchsorted(middles, magnitudes, side="right").astype(np.int64)
 
 
-@numba.njit("f4(u1, u1)", nogil=True, cache=True, inline="always")
+@kernel("f4(u1, u1)", inline="always")
 def _half(low, high):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     sign = np.uint32(high >> 7) << np.uint32(31)
     exponent = np.uint32((high >> 2) & 31)
@@ -115,12 +116,10 @@ def _half(low, high):  # type: ignore[no-untyped-def]  # pragma: no cover - comp
 _BUFFER = numba.types.Array(numba.u1, 1, "C", readonly=True)
 
 
-@numba.njit(
+@kernel(
     numba.void(
         _BUFFER, numba.i8[::1], numba.i8, numba.f4[::1], numba.f4[::1], numba.f4[:, ::1]
-    ),
-    nogil=True,
-    cache=True,
+    )
 )
 def _decode(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     buffer, starts, code, e4m3, e8m0, out

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
-from engram_local.errors import TableError
+from engram_local.errors import FitError, TableError
 from engram_local.memory.libc import resident_bytes
 from engram_local.memory.rows import decode_rows
 from engram_local.spec import TableSpec
-from engram_local.units import MIB, format_count
+from engram_local.units import MIB, format_bytes, format_count
 
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all."""
@@ -155,6 +156,13 @@ def _open(path: Path, spec: TableSpec) -> BufferedReader:
 
 
 def _read(path: Path, spec: TableSpec, progress: Progress | None) -> NDArray[np.uint8]:
+    available_bytes = psutil.virtual_memory().available
+    if spec.n_bytes > available_bytes:
+        raise FitError(
+            f"the table of {path} is {format_bytes(spec.n_bytes)}, "
+            f"{format_bytes(available_bytes)} of RAM are available",
+            hint="leave it in its file: --memory-tier mmap",
+        )
     table = np.empty(spec.n_bytes, np.uint8)
     view = memoryview(table.data)
     with _open(path, spec) as file:

@@ -152,7 +152,7 @@ def _attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Ten
     scores = (grouped @ keys.transpose(2, 3)).float() / head_size**0.5
     by_head = scores.view(n_rows, n_heads, n_tokens, n_keys)
     weights = by_head.masked_fill(~mask, -torch.inf).softmax(-1).to(values.dtype)
-    attended = weights.view(n_rows, n_kv_heads, -1, n_keys) @ values
+    attended: Tensor = weights.view(n_rows, n_kv_heads, -1, n_keys) @ values
     return attended.view(n_rows, n_heads, n_tokens, head_size)
 
 

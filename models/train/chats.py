@@ -51,6 +51,40 @@ TASKS = (
     "Make a list of words that come to mind for {topic}.",
 )
 
+EVAL_QUESTIONS = (
+    "What is the difference between a lake and a pond?",
+    "Suggest a name for a small cafe near a railway station.",
+    "How do I remove a coffee stain from a shirt?",
+    "Write a short poem about autumn.",
+    "What is a volcano?",
+    "What is a sandwich?",
+    "What does gravity mean?",
+    "Explain democracy.",
+    "What is a dictionary?",
+    "What's electricity?",
+    "My neighbour's dog barks all night. What can I do?",
+    "Write a polite reply to an invitation that I cannot accept.",
+    "How many days does February have?",
+    "Translate 'good morning' into French.",
+    "Write a function in Python that reverses a string.",
+    "Why is the sky blue?",
+    "What should I pack for a weekend in the mountains?",
+    "Tell me a joke about cats.",
+    "Summarize the story of Little Red Riding Hood.",
+    "What is the capital of Italy?",
+    "How can I learn to play chess?",
+    "Give me a recipe for pancakes.",
+    "What is a good present for a ten year old?",
+    "Describe a city at night in three sentences.",
+    "What are the primary colors?",
+    "How does a refrigerator work?",
+    "What is an island?",
+    "Do you know what a telescope is?",
+    "Is it better to walk or to run?",
+    "Who are you?",
+)
+"""For `models/eval/chats.jsonl`; never trained."""
+
 
 def prompts(seed: int) -> list[str]:
     """Return all questions, shuffled."""
@@ -67,11 +101,13 @@ def _about(word: str, pattern: str) -> str:
     return Term(name=word, thing=f"{article} {word}", gloss="").question(pattern)
 
 
-def sample(model: Path, seed: int, n_tokens: int) -> Iterator[dict[str, str]]:
+def sample(
+    model: Path, questions: Sequence[str], seed: int, n_tokens: int
+) -> Iterator[dict[str, str]]:
     """Yield question, answer and why it ended; at most `n_tokens` tokens each."""
     settings = Settings(n_ctx=512, seed=seed, max_tokens=n_tokens)
     with Engine.open(model, memory=None, settings=settings) as engine:
-        for question in prompts(seed):
+        for question in questions:
             *_, last = engine.generate([{"role": "user", "content": question}])
             assert isinstance(last, Finished)
             yield {
@@ -86,11 +122,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--eval", action="store_true", help="other questions")
     parser.add_argument("--count", type=int, default=340)
     parser.add_argument("--tokens", type=int, default=112)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(argv)
-    replies = sample(args.model, args.seed, args.tokens)
+    questions = EVAL_QUESTIONS if args.eval else prompts(args.seed)
+    replies = sample(args.model, questions, args.seed, args.tokens)
     with open(args.out, "w", encoding="utf-8") as file:
         for reply in itertools.islice(replies, args.count):
             file.write(json.dumps(reply, ensure_ascii=False) + "\n")

@@ -54,6 +54,15 @@ def questions(engine: Engine, path: Path, limit: int | None) -> Iterator[Piece]:
         yield Piece(token_ids=prompt + answer_ids, n_learned=len(answer_ids))
 
 
+def chats(engine: Engine, path: Path) -> Iterator[Piece]:
+    """Yield what `chats.py` sampled: the backbone's own answers."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        chat = json.loads(line)
+        prompt = engine.encode([{"role": "user", "content": chat["question"]}])
+        answer_ids = engine.encode(chat["answer"])
+        yield Piece(token_ids=prompt + answer_ids, n_learned=len(answer_ids))
+
+
 def windows(engine: Engine, path: Path) -> Iterator[Piece]:
     """Yield a text in windows without overlap; their first tokens are not judged."""
     token_ids = engine.encode(path.read_text(encoding="utf-8"))
@@ -79,6 +88,7 @@ def evaluate(engine: Engine, limit: int | None = None) -> list[Scored]:
         "heldout": list(questions(engine, EVAL_FOLDER / "heldout.tsv", limit)),
         "general": list(windows(engine, EVAL_FOLDER / "general.txt")),
         "everyday": list(windows(engine, EVAL_FOLDER / "everyday.txt")),
+        "chats": list(chats(engine, EVAL_FOLDER / "chats.jsonl")),
     }
     return [
         Scored(

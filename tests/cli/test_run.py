@@ -6,6 +6,7 @@ import io
 import json
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,14 +96,45 @@ def test_piped_text_is_the_prompt(fake: Open, monkeypatch: pytest.MonkeyPatch) -
     assert engine.prompts == [[{"role": "user", "content": "from a pipe"}]]
 
 
-def test_piped_text_follows_the_prompt(
-    fake: Open, monkeypatch: pytest.MonkeyPatch
+def test_a_file_follows_the_prompt(
+    fake: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = fake()
-    monkeypatch.setattr(run_command, "_is_piped", lambda: True)
-    monkeypatch.setattr("sys.stdin", io.StringIO("a long text"))
-    main(["run", "-p", "Sum it up:"])
-    assert engine.prompts[0][-1]["content"] == "Sum it up:\n\na long text"
+    (tmp_path / "text.txt").write_text("a long text")
+    monkeypatch.setattr("sys.stdin", io.StringIO("from a pipe"))
+    main(["run", "-p", "Sum it up:", "-f", str(tmp_path / "text.txt")])
+    main(["run", "-p", "Sum it up:", "-f", "-"])
+    said = [prompt[-1]["content"] for prompt in engine.prompts]
+    assert said == ["Sum it up:\n\na long text", "Sum it up:\n\nfrom a pipe"]
+
+
+def test_a_prompt_leaves_stdin_to_whoever_called(
+    fake: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake()
+    stdin = io.StringIO("the next question")
+    monkeypatch.setattr("sys.stdin", stdin)
+    main(["run", "-p", "Hi"])
+    assert stdin.read() == "the next question"
+
+
+@pytest.mark.parametrize("words", [["-f", "none.txt"], ["-f", "binary.txt"]])
+def test_a_prompt_file_that_cannot_be_read_exits_3(
+    words: list[str], fake: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    assert main(["run", *words]) == 3
+
+
+@pytest.mark.parametrize("flag", ["--raw", "--json"])
+def test_a_chat_has_no_raw_and_no_json(
+    flag: str, fake: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake()
+    terminal(monkeypatch, "never read")
+    assert main(["run", flag]) == 2
 
 
 @pytest.mark.parametrize("words", [["run"], ["run", "-p", " "]])
@@ -159,10 +191,12 @@ def test_error_is_one_sentence_with_a_hint(
     )
 
 
-def test_debug_shows_the_traceback(fake: Open) -> None:
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(
+    fake: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
     fake(error=FitError("too long"))
-    with pytest.raises(FitError):
-        main(["--debug", "run", "-p", "Hi"])
+    assert main(["--debug", "run", "-p", "Hi"]) == 4
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_chat_keeps_what_was_said(

@@ -204,3 +204,22 @@ def test_memory_of_another_backbone_exits_3(
     code, _, err = execute("run", quantized, "--memory", path, "-p", "Hi")
     assert code == 3
     assert err.startswith("error[wrong-backbone]: ")
+
+
+def test_ctrl_c_ends_a_long_computation(memory: Path, tmp_path: Path) -> None:
+    text = tmp_path / "long.txt"
+    text.write_text((GOLDEN / "text_a.txt").read_text("utf-8") * 200, "utf-8")
+    process = subprocess.Popen(
+        command(["perplexity", text, "--memory", memory]),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.communicate(timeout=5)  # 38,000 tokens take longer anywhere
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 130
+    assert out == b""
+    assert b"Traceback" not in err
+    assert b"Exception ignored" not in err

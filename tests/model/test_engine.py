@@ -13,6 +13,7 @@ import pytest
 
 from engram_local.engine import Engine
 from engram_local.errors import (
+    BackboneError,
     FitError,
     MismatchError,
     TableError,
@@ -240,3 +241,37 @@ def test_plain_model_runs_without_a_memory(quantized: Path) -> None:
         assert finish(engine, WHALE).memory is None
         with pytest.raises(UsageError):
             engine.use_memory(True)
+
+
+def test_a_second_answer_at_the_same_time_is_refused(engine: Engine) -> None:
+    first = engine.generate(WHALE, settings=SHORT)
+    next(first)
+    with pytest.raises(UsageError, match="still answering"):
+        next(engine.generate(MACEDON, settings=SHORT))
+    first.close()
+    assert finish(engine, MACEDON).token_ids
+
+
+def test_a_closed_engine_says_so(quantized: Path) -> None:
+    with Engine.open(quantized, memory=None, settings=EXACT) as engine:
+        answer = engine.generate(WHALE)
+    for use in (lambda: next(answer), lambda: engine.score([1, 2])):
+        with pytest.raises(UsageError, match="closed"):
+            use()
+
+
+def test_a_hidden_state_that_never_came_is_an_error(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert engine.memory is not None
+    add_delta = engine.memory.add_delta
+    hook = engine._backbone.hook
+    assert hook is not None
+
+    def skip_layer_15(line: int, hidden: np.ndarray) -> None:
+        if line == 0:
+            add_delta(line, hidden)
+
+    monkeypatch.setattr(hook, "_on_hidden", skip_layer_15)
+    with pytest.raises(BackboneError, match="the memory layers saw"):
+        engine.score(engine.encode(WHALE))
