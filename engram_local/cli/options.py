@@ -137,9 +137,12 @@ def settings_of(args: argparse.Namespace, **defaults: object) -> Settings:
 
 def open_engine(args: argparse.Namespace, settings: Settings) -> Engine:
     """Load the model and the memory that were asked for, with progress on stderr."""
-    from engram_local.engine import Engine  # numba and llama.cpp: 1 s
-
     with status_line() as status:
+        status.announce(
+            "starting"
+        )  # 1 s; 3 s the first time, when kernels are compiled
+        from engram_local.engine import Engine
+
         engine = Engine.open(
             _model(args), memory=_memory(args), settings=settings, progress=status
         )

@@ -24,10 +24,14 @@ class StatusLine:
     def __call__(self, what: str, part: float) -> None:
         """Show progress; `part` runs from 0 to 1."""
         now = time.perf_counter()
-        too_soon = now - self._start < _PAUSE_S or now - self._shown_at < _INTERVAL_S
-        if self._on_terminal and not too_soon:
-            self._shown_at = now
-            print(f"\r\x1b[2K{what} {part:.0%}", end="", file=sys.stderr, flush=True)
+        if now - self._start >= _PAUSE_S and now - self._shown_at >= _INTERVAL_S:
+            self.announce(f"{what} {part:.0%}")
+
+    def announce(self, what: str) -> None:
+        """Show something that has no parts, at once."""
+        if self._on_terminal:
+            self._shown_at = time.perf_counter()
+            print(f"\r\x1b[2K{what}", end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         """Remove the line."""
