@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
-PROMPT ?= What is a picosecond?
+PROMPT ?= What is a dodecahedron?
 export PROMPT
 # Built once, used by every environment; point it elsewhere to share it between clones.
 WHEELS ?= .wheels
@@ -24,7 +24,7 @@ help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 run: $(VENV)/.run ## install what is needed and answer a question (PROMPT="...")
-	@$(VENV)/bin/engram-local run -p "$$PROMPT"
+	@$(VENV)/bin/engram-local run -p "$$PROMPT" --temp 0
 
 test: lint types fast model smoke ## everything that CI checks
 

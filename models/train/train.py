@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engram_local.formats.backbone import read_token_map
 from engram_local.formats.header import Header, read_header
 from models.train.backbone import Backbone, load_backbone
 from models.train.data import (
@@ -35,9 +34,9 @@ from models.train.data import (
     split_terms,
 )
 from models.train.examples import Tokenizer
-from models.train.export import export
+from models.train.export import export, new_memory
 from models.train.losses import NO_PREFIX, batch_loss, mean_nll, run_prefix
-from models.train.memory import Memory, Recipe
+from models.train.memory import Memory
 
 _WARM_UP_STEPS = 40
 _LAST_RATE = 0.05  # of the first
@@ -71,12 +70,7 @@ class Trainer:
         torch.manual_seed(options.seed)
         self.backbone, self.data, self.options = backbone, data, options
         self.header, self.sizes = header, Sizes()
-        self.memory = Memory(
-            Recipe(),
-            backbone.config.hidden_size,
-            read_token_map(header),
-            header.integer("tokenizer.ggml.padding_token_id"),
-        )
+        self.memory = new_memory(header)
         tables = [layer.table.weight for layer in self.memory.memory_layers()]
         self._small = [
             weight
