@@ -92,7 +92,7 @@ class Backbone:
         """Call `on_hidden(line, hidden)` with the input of each decoder layer.
 
         Raises UnsupportedError if the graph of this architecture has no such node; it
-        is looked at in a dry decode of one token.
+        is looked at in a dry decode of one token, which begins a new sequence.
         """
         assert self.hook is not None
         known = self._known_nodes(
@@ -117,6 +117,7 @@ class Backbone:
         known: set[bytes] = set()
         numbers = {name: number for number, name in enumerate(names)}
         self.hook.install(numbers, lambda number, _: known.add(names[number]))
+        self.reset()
         self.decode([0], 0)
         self.reset()
         return known

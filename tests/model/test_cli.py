@@ -120,7 +120,7 @@ def test_bench_measures_all_arms(memory: Path) -> None:
 
 
 def test_prompt_longer_than_the_context_exits_4(memory: Path) -> None:
-    code, _, err = execute("run", "--memory", memory, "-c", "64", text="word " * 99)
+    code, _, err = execute("run", "--memory", memory, "-c", "256", text="word " * 400)
     assert code == 4
     assert "the context holds" in err
 
