@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -114,6 +114,7 @@ class Engine:
 
     def use_memory(self, on: bool) -> None:
         """Switch the memory on or off; begins a new sequence."""
+        self._check_idle()
         if on and self._attached is None:
             raise UsageError("this engine was opened without a memory")
         self._reset()
@@ -157,18 +158,21 @@ class Engine:
         settings: for sampling and length; None = the engine's own. Raises FitError if
         the prompt is longer than the context. Closing the iterator ends the answer.
         """
+        self._check_idle()
         self._cancelled = False
         start = time.perf_counter()
         answer = _Answer(start=start, prompt_ids=self.encode(prompt))
         self._check_fits(answer)
-        with self._exclusive():
-            if self._memory is not None:
-                self._memory.take_counters()
-            try:
-                yield from self._evaluate_prompt(answer)
-                yield from self._decode_answer(answer, settings or self.settings)
-            except Interrupted:
-                answer.reason = "cancelled"
+        if self._memory is not None:
+            self._memory.take_counters()
+        self._busy = True
+        try:
+            yield from self._evaluate_prompt(answer)
+            yield from self._decode_answer(answer, settings or self.settings)
+        except Interrupted:
+            answer.reason = "cancelled"
+        finally:
+            self._busy = False
         yield answer.finished(self._memory_stats())
 
     def cancel(self) -> None:
@@ -183,7 +187,7 @@ class Engine:
         At most `n_ctx` tokens, as one new sequence. chunk_sizes: tokens per decode
         call; None = as large as possible.
         """
-        self._check_open()
+        self._check_idle()
         self._reset()
         targets = list(token_ids[1:])
         nll: list[float] = []
@@ -202,7 +206,7 @@ class Engine:
 
         For measuring: the work is the same for every engine that gets the same tokens.
         """
-        self._check_open()
+        self._check_idle()
         if len(prompt_ids) + len(token_ids) > self.n_ctx:
             raise FitError(
                 f"{len(prompt_ids)} and {len(token_ids)} tokens were asked for, the "
@@ -233,25 +237,20 @@ class Engine:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        """Refuse a second answer while one is unfinished: they share one sequence."""
-        if self._busy:
-            raise UsageError(
-                "this engine is still answering",
-                hint="finish or close the answer before, or open another engine",
-            )
-        self._busy = True
-        try:
-            yield
-        finally:
-            self._busy = False
-
     # --- the sequence -------------------------------------------------------------
 
     def _check_open(self) -> None:
         if self._closed:
             raise UsageError("this engine is closed")
+
+    def _check_idle(self) -> None:
+        """Refuse to touch the sequence of an answer that is unfinished."""
+        self._check_open()
+        if self._busy:
+            raise UsageError(
+                "this engine is still answering",
+                hint="finish or close the answer before, or open another engine",
+            )
 
     def _check_fits(self, answer: _Answer) -> None:
         n_prompt = len(answer.prompt_ids)
@@ -309,6 +308,7 @@ class Engine:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         with closing(Sampler(settings)) as sampler:
             while (reason := self._stop_reason(answer, settings)) is None:
+                self._check_open()  # the reader had control since the last token
                 token_id = self._backbone.sample(sampler)
                 if self._backbone.is_end(token_id):
                     reason = "stop"
@@ -343,6 +343,7 @@ class Engine:
             self._memory.submit(token_ids)
 
     def _step(self, token_ids: Sequence[int], *, all_logits: bool = False) -> None:
+        self._check_open()
         try:
             self._backbone.decode(
                 token_ids, len(self._token_ids), all_logits=all_logits

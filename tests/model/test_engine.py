@@ -248,14 +248,17 @@ def test_a_second_answer_at_the_same_time_is_refused(engine: Engine) -> None:
     next(first)
     with pytest.raises(UsageError, match="still answering"):
         next(engine.generate(MACEDON, settings=SHORT))
+    with pytest.raises(UsageError, match="still answering"):
+        engine.use_memory(False)
     first.close()
     assert finish(engine, MACEDON).token_ids
 
 
 def test_a_closed_engine_says_so(quantized: Path) -> None:
     with Engine.open(quantized, memory=None, settings=EXACT) as engine:
-        answer = engine.generate(WHALE)
-    for use in (lambda: next(answer), lambda: engine.score([1, 2])):
+        fresh, begun = engine.generate(WHALE), engine.generate(WHALE)
+        next(begun)
+    for use in (lambda: next(fresh), lambda: next(begun), lambda: engine.score([1])):
         with pytest.raises(UsageError, match="closed"):
             use()
 
