@@ -68,7 +68,7 @@ $(LLAMA_WHEEL): | $(VENV)/bin/python
 	@echo "building llama.cpp ($(LLAMA)): about 5 minutes on 2 cores, once"
 	@$(VENV)/bin/pip wheel --disable-pip-version-check --verbose --no-deps \
 	    --wheel-dir $(WHEELS) $(LLAMA) > $(WHEELS)/build.log 2>&1 & build=$$!; \
-	  trap 'kill $$build 2> /dev/null' EXIT; trap 'exit 130' INT TERM; \
+	  trap 'kill $$build 2> /dev/null || true' EXIT; trap 'exit 130' INT TERM; \
 	  while kill -0 $$build 2> /dev/null; do \
 	    step=$$(grep -oE '^ *\[[0-9]+/[0-9]+\]' $(WHEELS)/build.log | tail -n 1 || true); \
 	    [ ! -t 1 ] || printf '\r\033[2K%s' "$$step"; sleep 1; \
