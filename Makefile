@@ -79,7 +79,7 @@ $(LLAMA_WHEEL): | $(VENV)/bin/python
 
 $(VENV)/.run: pyproject.toml $(LLAMA_WHEEL)
 	@echo "installing into $(VENV)"
-	@$(VENV)/bin/pip install $(PIP_QUIET) --find-links $(WHEELS) --editable .
+	@$(VENV)/bin/pip install $(PIP_QUIET) --find-links $(WHEELS) --editable '.[convert]'
 	@$(VENV)/bin/pip install $(PIP_QUIET) --no-deps $(DEMO)
 	@touch $@
 

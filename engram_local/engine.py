@@ -269,12 +269,16 @@ class Engine:
         The last token is always evaluated again: its logits are needed.
         """
         n_kept = min(_common_prefix(self._token_ids, token_ids), len(token_ids) - 1)
-        kept = self._memory is None or self._memory.trim(n_kept)
-        if not (kept and self._backbone.trim(n_kept)):
+        if not self._trim(n_kept):
             self._reset()
             return 0
-        del self._token_ids[n_kept:]
         return n_kept
+
+    def _trim(self, n_tokens: int) -> bool:
+        """Keep the first tokens in backbone and memory; False if one of them cannot."""
+        kept = self._memory is None or self._memory.trim(n_tokens)
+        del self._token_ids[n_tokens:]
+        return kept and self._backbone.trim(n_tokens)
 
     def _reset(self) -> None:
         self._backbone.reset()
@@ -350,6 +354,10 @@ class Engine:
             )
             if self._memory is not None:
                 self._memory.check(len(self._token_ids) + len(token_ids))
+        except Interrupted:
+            if not self._trim(len(self._token_ids)):
+                self._reset()
+            raise
         except BaseException:
             self._reset()  # half of a batch may be in the state
             raise

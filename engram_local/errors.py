@@ -81,7 +81,7 @@ class BackboneError(EngramError):
 
 
 class Interrupted(EngramError):
-    """Ctrl-C ended a computation: the sequence's state is lost, its text is not."""
+    """Ctrl-C ended a computation; what was computed before it stays."""
 
     code = "interrupted"
     exit_code = 130

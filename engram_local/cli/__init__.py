@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Protocol
+from typing import Any, Protocol
 
 from engram_local import __version__
 from engram_local.errors import EngramError
@@ -43,13 +43,16 @@ class Command(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; the only place that prints errors."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    args = make_parser(arguments).parse_args(arguments)
+    args, unknown = make_parser(arguments).parse_known_args(arguments)
+    if unknown:
+        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     _set_up_logging(args.debug)
     # numpy's product of a few rows would wake a thread per core, against llama.cpp's.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         code = int(args.run(args))
-        sys.stdout.flush()  # a full disk or a closed pipe is noticed here
+        if sys.stdout:  # a full disk or a closed pipe is noticed here
+            sys.stdout.flush()
         return code
     except EngramError as error:
         if args.debug:
@@ -71,8 +74,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes flags as spelled; argparse would read `-n` as `-ngl` where no `-n` is."""
+
+    def _get_option_tuples(self, option_string: str) -> list[Any]:
+        return []
+
+
 def _drop_stdout() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _set_up_logging(debug: bool) -> None:
@@ -89,7 +100,7 @@ def make_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
     Importing only that one keeps `--help` at 0.1 s; numba alone takes 0.3 s.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="engram-local",
         description="Run language models that carry an n-gram memory.",
     )
@@ -102,5 +113,6 @@ def make_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         if name == chosen:
             command: Command = import_module(f"{__name__}.{name}")
             command.add_arguments(sub)
-            sub.set_defaults(run=command.run)
+            sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS)
+            sub.set_defaults(run=command.run, parser=sub)
     return parser

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     except ImportError:
         raise UsageError(
             "convert reads safetensors files, and that package is not installed",
-            hint="pip install 'engram-local[convert]'",
+            hint="pip install safetensors",
         ) from None
     from engram_local.catalog import default_model
     from engram_local.formats.engram_peft import open_adapter

@@ -146,11 +146,10 @@ def open_engine(args: argparse.Namespace, settings: Settings) -> Engine:
         engine = Engine.open(
             _model(args), memory=_memory(args), settings=settings, progress=status
         )
-    if args.n_ctx and engine.n_ctx < args.n_ctx:
+    if args.n_ctx and engine.n_ctx != args.n_ctx:
+        # More than the model was trained for, or not a multiple of llama.cpp's 256.
         print(
-            f"the model was trained for {engine.n_ctx} tokens of context, not "
-            f"{args.n_ctx}",
-            file=sys.stderr,
+            f"the context is {engine.n_ctx} tokens, not {args.n_ctx}", file=sys.stderr
         )
     return engine
 
@@ -192,6 +191,8 @@ def _model(args: argparse.Namespace) -> Path | None:
     named = [path for path in (getattr(args, "model", None), args.model_flag) if path]
     if len(named) > 1:
         raise UsageError(f"two models were named: {named[0]} and {named[1]}")
+    if named and " " in str(named[0]) and not named[0].exists():
+        raise UsageError(f"{named[0]} is no file", hint="a prompt is given with -p")
     return named[0] if named else None
 
 

@@ -128,7 +128,7 @@ def _chat(engine: Engine, args: argparse.Namespace) -> int:
     """Read a line, answer it, until the input ends."""
     conversation = Conversation(args.system)
     print(f"{report.title(engine)}\n/help lists the commands", file=sys.stderr)
-    while (line := _next_line()) != "/bye":
+    while (line := _next_line()) not in ("/bye", "/exit", "/quit"):
         if line.startswith("/"):
             _command(engine, conversation, line)
         elif line:
@@ -155,7 +155,10 @@ def _read_line() -> str:
     with suppress(ImportError):  # not on Windows
         import readline  # noqa: F401 - gives input() editing and history
 
-    return input(">>> ").strip()
+    if sys.stdout.isatty():
+        return input(">>> ").strip()
+    print(">>> ", end="", file=sys.stderr, flush=True)  # stdout is for answers
+    return input().strip()
 
 
 def _chat_turn(engine: Engine, conversation: Conversation, line: str) -> None:
@@ -177,8 +180,11 @@ def _command(engine: Engine, conversation: Conversation, line: str) -> None:
             print(_CHAT_HELP, file=sys.stderr)
         case ["/clear"]:
             conversation.clear()
+            print("a new conversation", file=sys.stderr)
         case ["/memory", ("on" | "off") as state]:
             _switch_memory(engine, conversation, state == "on")
+        case ["/memory", *_]:
+            print(f"{report.title(engine)}; /memory on or off", file=sys.stderr)
         case _:
             print(f"unknown command {line}; /help lists them", file=sys.stderr)
 

@@ -171,11 +171,11 @@ class AttachedMemory:
         Batches that were submitted but not decoded are forgotten. Returns False if the
         state before that position is gone; only `reset` helps then.
         """
-        n_kept = min(n_tokens, self._n_passed[0])
-        n_dropped = self._n_passed[0] - n_kept
+        n_kept = min(n_tokens, *self._n_passed)
         self._batches.clear()
-        if not all(layer.fusion.drop(n_dropped) for layer in self._layers):
-            return False
+        for layer, n_passed in zip(self._layers, self._n_passed, strict=True):
+            if not layer.fusion.drop(n_passed - n_kept):
+                return False
         del self._token_ids[n_kept:]
         self._n_passed = [n_kept] * len(self._n_passed)
         return True

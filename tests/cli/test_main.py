@@ -46,7 +46,16 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip() == __version__
 
 
-@pytest.mark.parametrize("words", [["dance"], ["run", "--top-q", "3"], ["convert"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["dance"],
+        ["run", "--top-q", "3"],
+        ["run", "--no-mem", "-p", "Hi"],
+        ["perplexity", "text.txt", "-n", "5"],
+        ["convert"],
+    ],
+)
 def test_usage_errors_exit_2(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,3 +140,18 @@ def test_names_in_files_are_escaped(
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "evil \\x1b]0;title\\x07" in out
+
+
+def test_a_usage_error_shows_the_usage_of_the_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["show", "x.gguf", "--foo"])
+    assert "usage: engram-local show" in capsys.readouterr().err
+
+
+def test_a_prompt_in_place_of_a_model_gets_a_hint(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["run", "What is a lemur?", "-p", "x"]) == 2
+    assert "a prompt is given with -p" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from engram_local.engine import Engine
 from engram_local.errors import (
     BackboneError,
     FitError,
+    Interrupted,
     MismatchError,
     TableError,
     UnsupportedError,
@@ -278,3 +280,25 @@ def test_a_hidden_state_that_never_came_is_an_error(
     monkeypatch.setattr(hook, "_on_hidden", skip_layer_15)
     with pytest.raises(BackboneError, match="the memory layers saw"):
         engine.score(engine.encode(WHALE))
+
+
+def test_ctrl_c_in_a_decode_keeps_the_conversation(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = finish(engine, WHALE).token_ids
+    engine._reset()
+    decode = engine._backbone.decode
+    calls: list[int] = []
+
+    def interrupted(*args: Any, **options: Any) -> None:
+        decode(*args, **options)
+        calls.append(1)
+        if len(calls) == 4:
+            raise Interrupted("the computation was interrupted")
+
+    monkeypatch.setattr(engine._backbone, "decode", interrupted)
+    stopped = finish(engine, WHALE)
+    assert stopped.finish_reason == "cancelled"
+    again = finish(engine, WHALE)
+    assert again.n_cached == again.n_prompt - 1
+    assert again.token_ids == wanted
