@@ -107,11 +107,6 @@ class Engine:
         """Tokens in the vocabulary."""
         return self._backbone.n_vocab
 
-    @property
-    def n_used(self) -> int:
-        """Tokens of the context that are taken."""
-        return len(self._token_ids)
-
     def use_memory(self, on: bool) -> None:
         """Switch the memory on or off; begins a new sequence."""
         self._check_idle()

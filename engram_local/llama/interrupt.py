@@ -105,9 +105,7 @@ def _raise_flag(typing_context):  # type: ignore[no-untyped-def]
 @intrinsic
 def _read_flag(typing_context):  # type: ignore[no-untyped-def]
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        value = builder.load(_flag_pointer(builder))
-        value.volatile = True
-        return value
+        return builder.load(_flag_pointer(builder))
 
     return types.uint8(), generate
 

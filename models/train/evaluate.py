@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from engram_local.engine import Engine
+from engram_local.events import Finished
 from engram_local.settings import Settings
 
 EVAL_FOLDER = Path(__file__).parents[1] / "eval"
@@ -101,6 +102,20 @@ def evaluate(engine: Engine, limit: int | None = None) -> list[Scored]:
     ]
 
 
+def recall(engine: Engine, count: int, *, memory: bool) -> int:
+    """Return how many of the first taught terms are answered word for word."""
+    engine.use_memory(memory)
+    settings = Settings(temperature=0.0, max_tokens=48)
+    n_right = 0
+    lines = (EVAL_FOLDER / "trained.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    for line in lines[:count]:
+        _, question, answer = line.split("\t")
+        chat = [{"role": "user", "content": question}]
+        *_, last = engine.generate(chat, settings=settings)
+        n_right += isinstance(last, Finished) and last.text.strip() == answer
+    return n_right
+
+
 def table(scored: Sequence[Scored]) -> str:
     """Return the numbers as Markdown."""
     lines = ["| text | tokens | memory off | memory on | change |"]
@@ -122,6 +137,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--memory", type=Path, help="default: the one that fits")
     parser.add_argument("--limit", type=int, help="only the first terms of each table")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--recall", type=int, metavar="N", help="only: N taught terms word for word"
+    )
     return parser
 
 
@@ -132,6 +150,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with Engine.open(
         args.model, memory=args.memory or "auto", settings=settings
     ) as engine:
+        if args.recall:
+            off, on = (recall(engine, args.recall, memory=m) for m in (False, True))
+            print(f"of {args.recall} word for word: memory off {off}, on {on}")
+            return 0
         scored = evaluate(engine, args.limit)
     if args.json:
         print(json.dumps({each.kind: asdict(each) for each in scored}))
