@@ -4,8 +4,10 @@
   word. A compiled handler says what happened and exits with code 1. It covers our maps
   and llama.cpp's.
 * mincore: how much of a mapping is in memory.
+* pread, semaphores and an atomic counter, for compiled code that works without the GIL.
 
-On systems other than Linux both do nothing, and say so by returning False or None.
+On systems other than Linux the first two do nothing, and say so by returning False or
+None; the last are not to be compiled there.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba.extending import intrinsic, register_jitable
 from numpy.typing import NDArray
 
 from engram_local.kernels import native
@@ -83,3 +87,64 @@ def resident_bytes(buffer: NDArray[np.uint8]) -> int | None:
     if mincore(start, n_bytes, flags.ctypes.data) != 0:
         return None
     return int((flags & 1).sum()) * mmap.PAGESIZE
+
+
+# What follows is called by compiled code only. sem_t is 32 bytes on 64-bit Linux; it
+# lies in memory that its user keeps alive, and needs no sem_destroy there.
+SEMAPHORE_BYTES = 64
+
+sem_init = numba.types.ExternalFunction(
+    "sem_init", numba.i4(numba.types.voidptr, numba.i4, numba.u4)
+)
+"""(semaphore, 0 = for the threads of this process, first value) -> 0."""
+
+sem_wait = numba.types.ExternalFunction("sem_wait", numba.i4(numba.types.voidptr))
+"""Returns -1 when a signal came: see `wait`."""
+
+sem_trywait = numba.types.ExternalFunction("sem_trywait", numba.i4(numba.types.voidptr))
+"""Returns -1 where `wait` would sleep."""
+
+sem_post = numba.types.ExternalFunction("sem_post", numba.i4(numba.types.voidptr))
+
+pread = numba.types.ExternalFunction(
+    "pread", numba.intp(numba.i4, numba.types.voidptr, numba.types.uintp, numba.i8)
+)
+"""(file descriptor, address, bytes, offset) -> bytes read, or -1 and `errno`."""
+
+_errno_location = numba.types.ExternalFunction(
+    "__errno_location", numba.types.voidptr()
+)
+
+
+@intrinsic
+def pointer(typing_context, address):  # type: ignore[no-untyped-def]
+    """Return an int64 address as a pointer that C functions take."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+
+    return numba.types.voidptr(numba.i8), generate
+
+
+@intrinsic
+def fetch_add(typing_context, address, value):  # type: ignore[no-untyped-def]
+    """Add to the int64 at an address and return what was there before, atomically."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", place, arguments[1], "seq_cst")
+
+    return numba.i8(numba.i8, numba.i8), generate
+
+
+@register_jitable
+def wait(semaphore):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Sleep until the semaphore was posted; a signal in between changes nothing."""
+    while sem_wait(semaphore) != 0:
+        pass
+
+
+@register_jitable
+def errno():  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Return why the last C function of this thread failed."""
+    return numba.carray(_errno_location(), (1,), numba.i4)[0]

@@ -6,13 +6,27 @@ import mmap
 import os
 import subprocess
 import sys
+import threading
+from errno import EINVAL
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import engram_local
-from engram_local.memory.libc import resident_bytes
+from engram_local.kernels import kernel
+from engram_local.memory.libc import (
+    SEMAPHORE_BYTES,
+    errno,
+    fetch_add,
+    pointer,
+    pread,
+    resident_bytes,
+    sem_init,
+    sem_post,
+    sem_trywait,
+    wait,
+)
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="Linux only"
@@ -75,3 +89,83 @@ def test_pages_in_memory_are_counted(tmp_path: Path) -> None:
 
 def test_nothing_has_no_pages() -> None:
     assert resident_bytes(np.empty(0, np.uint8)) is None
+
+
+def test_a_semaphore_counts() -> None:
+    @kernel("i8(i8)")
+    def count(address):  # type: ignore[no-untyped-def]
+        semaphore = pointer(address)
+        sem_init(semaphore, 0, 2)
+        sem_post(semaphore)
+        wait(semaphore)
+        n = 0
+        while sem_trywait(semaphore) == 0:
+            n += 1
+        return n
+
+    memory = np.zeros(SEMAPHORE_BYTES, np.uint8)
+    assert count(memory.ctypes.data) == 2
+
+
+def test_threads_hand_over_through_semaphores() -> None:
+    @kernel("void(i8, i8, i8)")
+    def make(first, second, begin):  # type: ignore[no-untyped-def]
+        if begin:
+            sem_init(pointer(first), 0, 0)
+            sem_init(pointer(second), 0, 0)
+            return
+        wait(pointer(first))
+        sem_post(pointer(second))
+
+    memory = np.zeros((2, SEMAPHORE_BYTES), np.uint8)
+    first, second = (int(one.ctypes.data) for one in memory)
+    make(first, second, 1)
+    waiting = [threading.Thread(target=make, args=(first, second, 0)) for _ in "abc"]
+    for thread in waiting:
+        thread.start()
+
+    @kernel("void(i8, i8, i8)")
+    def release(first, second, n):  # type: ignore[no-untyped-def]
+        for _ in range(n):
+            sem_post(pointer(first))
+        for _ in range(n):
+            wait(pointer(second))
+
+    release(first, second, len(waiting))
+    for thread in waiting:
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+
+
+def test_threads_that_count_together_lose_nothing() -> None:
+    @kernel("void(i8, i8)")
+    def count(address, n):  # type: ignore[no-untyped-def]
+        for _ in range(n):
+            fetch_add(address, 1)
+
+    counter = np.zeros(1, np.int64)
+    each = 100_000
+    arguments = (int(counter.ctypes.data), each)
+    threads = [threading.Thread(target=count, args=arguments) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counter[0] == 4 * each
+
+
+def test_pread_says_why_it_failed(tmp_path: Path) -> None:
+    @kernel("i8(i4, i8, i8)")
+    def read(file, address, offset):  # type: ignore[no-untyped-def]
+        n_bytes = pread(file, pointer(address), 3, offset)
+        return n_bytes if n_bytes >= 0 else -errno()
+
+    path = tmp_path / "bytes.bin"
+    path.write_bytes(b"abcdefg")
+    place = np.zeros(3, np.uint8)
+    address = int(place.ctypes.data)
+    with open(path, "rb") as file:
+        assert read(file.fileno(), address, 2) == 3
+        assert place.tobytes() == b"cde"
+        assert read(file.fileno(), address, 5) == 2
+        assert read(file.fileno(), address, -1) == -EINVAL
