@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,16 +34,14 @@ from engram_local.events import (
 from engram_local.llama.chat_template import ChatTemplate, Message
 from engram_local.llama.sampling import Sampler
 from engram_local.loading import Loaded, MemoryChoice, Progress, load
-from engram_local.memory.attached import AttachedMemory
 from engram_local.settings import Settings
 from engram_local.telemetry import summarize
 
+if TYPE_CHECKING:
+    from engram_local.loading import Memory
+
 Prompt = str | Sequence[Message]
 """A text that is used as it is, or messages for the chat template."""
-
-AHEAD = 2
-"""Prompt chunks that the prefetch thread may be ahead: 512 tokens of a 2560-wide memory
-with 4 branches are 26 MB per layer."""
 
 
 class Engine:
@@ -88,7 +87,7 @@ class Engine:
             return cls(stack.pop_all(), loaded, settings)
 
     @property
-    def memory(self) -> AttachedMemory | None:
+    def memory(self) -> Memory | None:
         """The memory in use, if any."""
         return self._memory
 
@@ -183,11 +182,12 @@ class Engine:
         call; None = as large as possible.
         """
         self._check_idle()
+        self._check_length(len(token_ids))
         self._reset()
+        self._submit(token_ids)
         targets = list(token_ids[1:])
         nll: list[float] = []
         for chunk in self._chunks(token_ids, chunk_sizes):
-            self._submit(chunk)
             self._step(chunk, all_logits=True)
             n_scored = min(len(chunk), len(targets) - len(nll))
             nll += [
@@ -202,12 +202,7 @@ class Engine:
         For measuring: the work is the same for every engine that gets the same tokens.
         """
         self._check_idle()
-        if len(prompt_ids) + len(token_ids) > self.n_ctx:
-            raise FitError(
-                f"{len(prompt_ids)} and {len(token_ids)} tokens were asked for, the "
-                f"context holds {self.n_ctx}",
-                hint="use a longer context with -c",
-            )
+        self._check_length(len(prompt_ids) + len(token_ids))
         self._reset()
         start = time.perf_counter()
         for _ in self._prefill(prompt_ids):
@@ -258,6 +253,13 @@ class Engine:
                 hint="shorten it, or use a longer context with -c",
             )
 
+    def _check_length(self, n_tokens: int) -> None:
+        if n_tokens > self.n_ctx:
+            raise FitError(
+                f"{n_tokens} tokens were asked for, the context holds {self.n_ctx}",
+                hint="use a longer context with -c",
+            )
+
     def _rewind(self, token_ids: Sequence[int]) -> int:
         """Keep the state that `token_ids` begins with; return how many tokens it is.
 
@@ -290,13 +292,9 @@ class Engine:
 
     def _prefill(self, token_ids: Sequence[int]) -> Iterator[int]:
         """Evaluate a prompt; yield the tokens done after each chunk."""
-        chunks = self._chunks(token_ids, None)
-        n_submitted = 0
+        self._submit(token_ids)
         n_done = 0
-        for number, chunk in enumerate(chunks):
-            for ahead in chunks[n_submitted : number + 1 + AHEAD]:
-                self._submit(ahead)
-                n_submitted += 1
+        for chunk in self._chunks(token_ids, None):
             self._step(chunk)
             n_done += len(chunk)
             yield n_done
@@ -344,6 +342,8 @@ class Engine:
     def _step(self, token_ids: Sequence[int], *, all_logits: bool = False) -> None:
         self._check_open()
         try:
+            if self._memory is not None:
+                self._memory.prepare()
             self._backbone.decode(
                 token_ids, len(self._token_ids), all_logits=all_logits
             )
@@ -379,7 +379,7 @@ class Engine:
             rows_read=counters.rows_read,
             bytes_read=counters.bytes_read,
             stall=summarize(counters.stalls_s),
-            n_submitted=counters.n_submitted,
+            n_submitted=counters.n_waits,
             n_ready=counters.n_ready,
             n_late=counters.n_waits - counters.n_ready,
             gate_mean=counters.gate_means(),

@@ -5,23 +5,33 @@ What can be refused without loading anything is refused first.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from engram_local import catalog
 from engram_local.errors import MismatchError, UnsupportedError
 from engram_local.formats import engram_gguf
 from engram_local.formats.backbone import read_backbone
 from engram_local.formats.header import Header, read_header
+from engram_local.llama.hook import PythonFunction
 from engram_local.llama.runtime import Backbone
-from engram_local.memory.attached import AttachedMemory
 from engram_local.memory.libc import install_bus_error_handler
 from engram_local.memory.module import MemoryModule
+from engram_local.memory.reference_memory import ReferenceMemory
 from engram_local.settings import Settings
-from engram_local.spec import BackboneSpec, Fingerprint
+from engram_local.spec import BackboneSpec, Fingerprint, RowType
+
+if TYPE_CHECKING:
+    from engram_local.memory.attached import AttachedMemory
+
+    Memory = AttachedMemory | ReferenceMemory
+
+_HAS_COMPILED_PATH = sys.platform.startswith("linux")
+"""Elsewhere there are no unnamed semaphores, and the reference runs."""
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and its part, 0 to 1."""
@@ -36,7 +46,7 @@ class Loaded:
 
     spec: BackboneSpec
     backbone: Backbone
-    memory: AttachedMemory | None
+    memory: Memory | None
 
 
 def load(
@@ -115,17 +125,31 @@ def _attach(
     module: MemoryModule,
     settings: Settings,
     progress: Progress | None,
-) -> AttachedMemory:
+) -> Memory:
     tier = "mmap" if settings.memory_tier == "auto" else settings.memory_tier
     report = _part_of("reading the table", progress)
+    table_progress = (
+        None if report is None else lambda done, total: report(done / total)
+    )
+    if settings.reference or not _HAS_COMPILED_PATH:
+        reference = ReferenceMemory(module, tier, progress=table_progress)
+        stack.callback(reference.close)
+        function = PythonFunction(reference.add_delta, backbone.n_embd)
+        backbone.hook_layers(module.layer_ids, function)
+        return reference
+    from engram_local.memory.attached import AttachedMemory
+
     attached = AttachedMemory(
         module,
         tier,
+        max_tokens=backbone.n_ctx,
+        max_batch=backbone.n_batch,
         prefetch=settings.prefetch,
-        progress=None if report is None else lambda done, total: report(done / total),
+        weight_type=RowType(settings.memory_weights),
+        progress=table_progress,
     )
     stack.callback(attached.close)
-    backbone.hook_layers(attached.layer_ids, attached.add_delta)
+    backbone.hook_layers(module.layer_ids, attached)
     return attached
 
 

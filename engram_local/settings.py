@@ -19,6 +19,7 @@ from engram_local.errors import FileError, UsageError
 
 ENV_PREFIX = "ENGRAM_LOCAL_"
 TIERS = ("auto", "ram", "mmap")
+MEMORY_WEIGHTS = ("bf16", "f32")
 FLASH_ATTENTION = ("auto", "on", "off")
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")
 
@@ -51,6 +52,12 @@ class Settings:
     prefetch: bool = True
     """False: rows are read when the forward pass asks for them."""
 
+    memory_weights: str = "bf16"
+    """The memory's projections: bf16, or f32 as in the file, which is slower."""
+
+    reference: bool = False
+    """True: the memory in plain numpy, slow and obvious, for comparison."""
+
     temperature: float = 0.8
     """0 = always the most likely token."""
 
@@ -75,6 +82,7 @@ class Settings:
         _within("min_p", self.min_p, 0, 1)
         _within("seed", self.seed, 0, 2**32 - 2)
         _one_of("memory_tier", self.memory_tier, TIERS)
+        _one_of("memory_weights", self.memory_weights, MEMORY_WEIGHTS)
         _one_of("flash_attention", self.flash_attention, FLASH_ATTENTION)
         _one_of("cache_type_k", self.cache_type_k, CACHE_TYPES)
         _one_of("cache_type_v", self.cache_type_v, CACHE_TYPES)

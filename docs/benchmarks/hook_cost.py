@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram_local.catalog import default_model
+from engram_local.llama.hook import PythonFunction
 from engram_local.llama.runtime import Backbone
 from engram_local.settings import Settings
 
@@ -42,8 +43,9 @@ def open_arms() -> dict[str, Backbone]:
         "empty function": Backbone(path, settings, hooked=True),
         "60 us of work": Backbone(path, settings, hooked=True),
     }
-    arms["empty function"].hook_layers(LAYERS, nothing)
-    arms["60 us of work"].hook_layers(LAYERS, work)
+    for name, function in (("empty function", nothing), ("60 us of work", work)):
+        arm = arms[name]
+        arm.hook_layers(LAYERS, PythonFunction(function, arm.n_embd))
     return arms
 
 

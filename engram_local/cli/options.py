@@ -12,6 +12,7 @@ from engram_local.errors import FileError, UsageError
 from engram_local.settings import (
     CACHE_TYPES,
     FLASH_ATTENTION,
+    MEMORY_WEIGHTS,
     TIERS,
     Settings,
     resolve,
@@ -31,6 +32,8 @@ _SETTINGS = (
     "cache_type_v",
     "memory_tier",
     "prefetch",
+    "memory_weights",
+    "reference",
     "temperature",
     "top_k",
     "top_p",
@@ -63,6 +66,17 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_const",
         const=False,
         help="read rows when they are needed, for comparison",
+    )
+    group.add_argument(
+        "--memory-weights",
+        choices=MEMORY_WEIGHTS,
+        help="the memory's projections (default bf16; f32 = exact and slower)",
+    )
+    group.add_argument(
+        "--reference",
+        action="store_const",
+        const=True,
+        help="run the memory in plain numpy, for comparison",
     )
     _add_context_arguments(parser.add_argument_group("context"))
 

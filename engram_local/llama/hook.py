@@ -7,17 +7,76 @@ nodes after it read. Knows nothing of memories.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_local.llama import ggml
-from engram_local.llama.node_filter import NodeFilter
+from engram_local.errors import BackboneError
+from engram_local.llama.node_filter import WRONG_SIZE, NodeFilter
 
 OnHidden = Callable[[int, NDArray[np.float32]], None]
-"""Called with a hook's number and (n_tokens, n_embd) float32, to change in place."""
+"""Called with a hook's line and (n_tokens, n_embd) float32, to change in place."""
+
+NATIVE_FUNCTION = ctypes.CFUNCTYPE(
+    ctypes.c_int32,
+    ctypes.c_int64,
+    ctypes.POINTER(ctypes.c_float),
+    ctypes.c_int64,
+    ctypes.c_void_p,
+)
+"""`int32 function(int64 line, float* hidden, int64 n_tokens, void* state)`; 0 = fine.
+
+hidden: (n_tokens, n_embd), to be changed in place."""
+
+
+class HookFunction(Protocol):
+    """What is called at a hook. Must live as long as it is installed."""
+
+    @property
+    def address(self) -> int:
+        """Of a function of the type NATIVE_FUNCTION."""
+
+    @property
+    def state(self) -> int:
+        """What the function gets as its last argument."""
+
+    def raise_error(self) -> None:
+        """Raise why the function did not return 0, once."""
+
+
+class PythonFunction:
+    """A hook in Python: slow (it takes the GIL), and may raise."""
+
+    state = 0
+
+    def __init__(self, on_hidden: OnHidden, n_embd: int) -> None:
+        self._on_hidden = on_hidden
+        self._n_embd = n_embd
+        self._error: BaseException | None = None
+        self._callback = NATIVE_FUNCTION(self._call)
+
+    @property
+    def address(self) -> int:
+        """See `HookFunction.address`."""
+        return ctypes.cast(self._callback, ctypes.c_void_p).value or 0
+
+    def raise_error(self) -> None:
+        """Raise what the Python function raised during the last decode, once."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _call(self, line: int, hidden: Any, n_tokens: int, _state: object) -> int:
+        try:
+            shape = (n_tokens, self._n_embd)
+            self._on_hidden(line, np.ctypeslib.as_array(hidden, shape))
+        except BaseException as error:  # noqa: BLE001 - see raise_error
+            self._error = error  # no exception can pass through llama.cpp
+        return int(self._error is not None)
 
 
 def node_names(layer_id: int) -> tuple[bytes, ...]:
@@ -31,48 +90,41 @@ def node_names(layer_id: int) -> tuple[bytes, ...]:
 
 
 class HiddenHook:
-    """Hands the hidden state of some nodes to a Python function.
+    """Hands the hidden state of some nodes to a function.
 
-    `function` and `state` are what a context needs. No exception can pass through
-    llama.cpp, so what the Python function raises is kept until `raise_error`.
+    `function` and `state` are what a context needs.
     """
 
-    def __init__(self, *, n_embd: int, n_layers: int) -> None:
-        self._n_embd = n_embd
-        self._numbers: dict[bytes, int] = {}
-        self._on_hidden: OnHidden | None = None
-        self._error: BaseException | None = None
-        callback = llama_cpp.ggml_backend_sched_eval_callback(self._on_node)
-        self._filter = NodeFilter(callback, max_names=n_layers + 1)
+    def __init__(self, *, n_embd: int, n_layers: int, max_tokens: int) -> None:
+        self._names: Sequence[bytes] = ()
+        self._installed: HookFunction | None = None
+        # A dry run looks for two names per layer.
+        self._filter = NodeFilter(
+            width=n_embd, max_tokens=max_tokens, max_names=2 * n_layers + 2
+        )
         self.function = llama_cpp.ggml_backend_sched_eval_callback(
             self._filter.function
         )
         self.state = self._filter.state
 
-    def install(self, names: Mapping[bytes, int], on_hidden: OnHidden) -> None:
-        """Call `on_hidden` at the nodes `names`, with the number given for each."""
-        self._numbers, self._on_hidden = dict(names), on_hidden
+    def install(self, names: Sequence[bytes], function: HookFunction) -> None:
+        """Call `function` at the nodes `names`; `line` is the place in `names`."""
+        self._names, self._installed = tuple(names), function
+        self._filter.set_function(function.address, function.state)
         self.enable(True)
 
     def enable(self, on: bool) -> None:
         """Stop at the installed nodes, or let every node pass."""
-        self._filter.set_names(list(self._numbers) if on else [])
+        self._filter.set_names(self._names if on else ())
 
     def raise_error(self) -> None:
-        """Raise what the function raised during the last decode, once."""
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
-
-    def _on_node(self, tensor: int, ask: bool, _state: object) -> bool:
-        if ask or self._error is not None:
-            return self._error is None
-        try:
-            number = self._numbers[ggml.tensor_name(tensor)]
-            hidden = ggml.read_rows(tensor, self._n_embd)
-            assert self._on_hidden is not None
-            self._on_hidden(number, hidden)
-            ggml.write_rows(tensor, hidden)
-        except BaseException as error:  # noqa: BLE001 - see raise_error
-            self._error = error
-        return self._error is None
+        """Raise what went wrong at a node during the last decode, once."""
+        status, found_bytes = self._filter.take_status()
+        if status == WRONG_SIZE:
+            raise BackboneError(
+                f"the hidden state of this architecture is not float32 of the model's "
+                f"width: a node has {found_bytes} bytes",
+                hint="run it without a memory: --no-memory",
+            )
+        if status and self._installed is not None:
+            self._installed.raise_error()

@@ -1,4 +1,4 @@
-"""The eval callback, compiled: answers for all graph nodes but the few wanted ones.
+"""The eval callback, compiled: passes the hidden state of a few graph nodes on.
 
 llama.cpp asks about every node, 936 times per token of SmolLM2. Answering in Python
 took 6 to 13 % of a decode step; here it is a comparison of names, without the GIL.
@@ -6,7 +6,6 @@ took 6 to 13 % of a decode step; here it is a comparison of names, without the G
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -14,73 +13,121 @@ from typing import Any
 import numpy as np
 from llvmlite import binding, ir
 from numba import carray, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 from engram_local.kernels import native
 from engram_local.llama import ggml
 
 MAX_NAME_BYTES = 64  # GGML_MAX_NAME, the closing zero included
-_CALLBACK, _N_NAMES, _N_WORDS = range(3)
-_HEADER_BYTES = 8 * _N_WORDS
+FAILED, WRONG_SIZE = 1, 2
+"""Values of `status`; 0 is fine."""
 
-# An exported symbol can be cached with the compiled code; a ctypes pointer cannot.
-_ggml_get_name = types.ExternalFunction("ggml_get_name", types.voidptr(types.voidptr))
+_FUNCTION, _STATE, _HIDDEN, _ROW_BYTES, _MAX_TOKENS = range(5)
+_N_NAMES, _STATUS, _FOUND_BYTES, _N_WORDS = range(5, 9)
+_HEADER_BYTES = 8 * _N_WORDS
 
 
 class NodeFilter:
-    """Passes some nodes on to a native callback and lets all others go by.
+    """Hands the rows of some nodes to a native function; lets all others go by.
 
     `function` and `state` are the addresses that llama.cpp gets as callback and as its
     user data; they are valid as long as this object lives.
     """
 
-    def __init__(self, callback: Any, *, max_names: int) -> None:
-        """callback: a ctypes function of the eval callback's type."""
-        self._callback = callback
+    def __init__(self, *, width: int, max_tokens: int, max_names: int) -> None:
+        """width: floats of one row; max_tokens: rows of a node at most."""
         self._state = np.zeros(_HEADER_BYTES + max_names * MAX_NAME_BYTES, np.uint8)
-        header = self._state[:_HEADER_BYTES].view(np.uint64)
-        header[_CALLBACK] = _address(callback)
-        self._header = header
+        self._hidden = np.zeros((max_tokens, width), np.float32)
+        self._header = self._state[:_HEADER_BYTES].view(np.int64)
+        self._header[_HIDDEN] = self._hidden.ctypes.data
+        self._header[_ROW_BYTES] = 4 * width
+        self._header[_MAX_TOKENS] = max_tokens
         self.function = int(_compiled().address)
         self.state = self._state.ctypes.data
 
+    def set_function(self, address: int, state: int) -> None:
+        """Call `function(line, hidden, n_tokens, state)` at the wanted nodes.
+
+        Its type is that of `NATIVE_FUNCTION` in hook.py. Not while a graph is computed.
+        """
+        self._header[_FUNCTION], self._header[_STATE] = address, state
+
     def set_names(self, names: Sequence[bytes]) -> None:
-        """Pass the nodes with these names on; not while a graph is computed."""
+        """Want the nodes with these names, in `line` 0, 1, ...; same rule."""
         table = self._state[_HEADER_BYTES:].reshape(-1, MAX_NAME_BYTES)
         table[:] = 0
         for line, name in enumerate(names):
             table[line, : len(name)] = np.frombuffer(name, np.uint8)
         self._header[_N_NAMES] = len(names)
 
+    def take_status(self) -> tuple[int, int]:
+        """Return what went wrong since the last call, and a wrong node's bytes."""
+        status = int(self._header[_STATUS]), int(self._header[_FOUND_BYTES])
+        self._header[_STATUS] = 0
+        return status
 
-def _address(callback: Any) -> int:
-    return ctypes.cast(callback, ctypes.c_void_p).value or 0
+
+# Exported symbols can be cached with the compiled code; a ctypes pointer cannot. Only
+# functions are used: no ggml struct is mirrored here.
+_pointer = types.voidptr
+_ggml_get_name = types.ExternalFunction("ggml_get_name", _pointer(_pointer))
+_ggml_nrows = types.ExternalFunction("ggml_nrows", types.int64(_pointer))
+_ggml_nbytes = types.ExternalFunction("ggml_nbytes", types.int64(_pointer))
+_copy = types.void(_pointer, _pointer, types.int64, types.int64)
+_tensor_get = types.ExternalFunction("ggml_backend_tensor_get", _copy)
+_tensor_set = types.ExternalFunction("ggml_backend_tensor_set", _copy)
 
 
 @cache
 def _compiled() -> Any:
     binding.load_library_permanently(ggml.library_path())
-    signature = types.uint8(types.voidptr, types.uint8, types.voidptr)
-    return native(signature)(_on_node)
+    return native(types.uint8(_pointer, types.uint8, _pointer))(_on_node)
 
 
 @intrinsic
-def _call(typing_context, address, tensor, ask, state):  # type: ignore[no-untyped-def]
-    """Call the eval callback at an address."""
-    signature = types.uint8(types.uint64, types.voidptr, types.uint8, types.voidptr)
+def _as_pointer(typing_context, address):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+
+    return _pointer(types.int64), generate
+
+
+@intrinsic
+def _call(typing_context, address, line, hidden, n_tokens, state):  # type: ignore[no-untyped-def]
+    """Call the native function at an address; 0 is fine."""
+    signature = types.int32(types.int64, types.int64, _pointer, types.int64, _pointer)
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        byte, pointer = ir.IntType(8), ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(byte, [pointer, byte, pointer]).as_pointer()
-        function = builder.inttoptr(arguments[0], kind)
+        word, pointer = ir.IntType(64), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.IntType(32), [word, pointer, word, pointer])
+        function = builder.inttoptr(arguments[0], kind.as_pointer())
         return builder.call(function, arguments[1:])
 
     return signature, generate
 
 
+@register_jitable
+def _change(tensor, line, header):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Copy a node from its backend, let it be changed, copy it back."""
+    n_tokens, n_bytes = _ggml_nrows(tensor), _ggml_nbytes(tensor)
+    if n_bytes != n_tokens * header[_ROW_BYTES] or n_tokens > header[_MAX_TOKENS]:
+        header[_STATUS], header[_FOUND_BYTES] = WRONG_SIZE, n_bytes
+        return np.uint8(0)
+    hidden = _as_pointer(header[_HIDDEN])
+    _tensor_get(tensor, hidden, 0, n_bytes)
+    state = _as_pointer(header[_STATE])
+    if _call(header[_FUNCTION], line, hidden, n_tokens, state) != 0:
+        header[_STATUS] = FAILED
+        return np.uint8(0)
+    _tensor_set(tensor, hidden, 0, n_bytes)
+    return np.uint8(1)
+
+
 def _on_node(tensor, ask, state):  # type: ignore[no-untyped-def]  # pragma: no cover
-    header = carray(state, (_N_WORDS,), np.uint64)
-    n_names = np.int64(header[_N_NAMES])
+    header = carray(state, (_N_WORDS,), np.int64)
+    if header[_STATUS] != 0:  # llama.cpp may go on with another part of the graph
+        return np.uint8(0)
+    n_names = header[_N_NAMES]
     names = carray(state, (_HEADER_BYTES + n_names * MAX_NAME_BYTES,), np.uint8)
     name = carray(_ggml_get_name(tensor), (MAX_NAME_BYTES,), np.uint8)
     for line in range(n_names):
@@ -89,5 +136,5 @@ def _on_node(tensor, ask, state):  # type: ignore[no-untyped-def]  # pragma: no 
         while name[i] == names[start + i] and name[i] != 0:
             i += 1
         if name[i] == names[start + i]:
-            return _call(header[_CALLBACK], tensor, ask, state)
+            return np.uint8(1) if ask else _change(tensor, line, header)
     return np.uint8(0) if ask else np.uint8(1)

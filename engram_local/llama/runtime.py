@@ -25,7 +25,12 @@ from engram_local.errors import (
     UnsupportedError,
 )
 from engram_local.llama import interrupt, logs
-from engram_local.llama.hook import HiddenHook, OnHidden, node_names
+from engram_local.llama.hook import (
+    HiddenHook,
+    HookFunction,
+    PythonFunction,
+    node_names,
+)
 from engram_local.settings import Settings, default_threads
 
 LoadProgress = Callable[[float], None]
@@ -70,7 +75,11 @@ class Backbone:
         params = _context_params(settings, self.n_ctx_train)
         if hooked:  # asking about every node costs time, so only where it is needed
             n_layers = int(llama_cpp.llama_model_n_layer(self._model))
-            self.hook = HiddenHook(n_embd=self.n_embd, n_layers=n_layers)
+            self.hook = HiddenHook(
+                n_embd=self.n_embd,
+                n_layers=n_layers,
+                max_tokens=min(params.n_ubatch, params.n_batch),
+            )
             params.cb_eval = self.hook.function
             params.cb_eval_user_data = self.hook.state
         self._abort = llama_cpp.ggml_abort_callback(interrupt.abort_callback())
@@ -88,8 +97,8 @@ class Backbone:
         self._batch = llama_cpp.llama_batch_init(self.n_batch, 0, 1)
         stack.callback(llama_cpp.llama_batch_free, self._batch)
 
-    def hook_layers(self, layer_ids: Sequence[int], on_hidden: OnHidden) -> None:
-        """Call `on_hidden(line, hidden)` with the input of each decoder layer.
+    def hook_layers(self, layer_ids: Sequence[int], function: HookFunction) -> None:
+        """Call `function` with the input of each decoder layer, in `line` 0, 1, ...
 
         Raises UnsupportedError if the graph of this architecture has no such node; it
         is looked at in a dry decode of one token, which begins a new sequence.
@@ -98,8 +107,8 @@ class Backbone:
         known = self._known_nodes(
             [name for layer_id in layer_ids for name in node_names(layer_id)]
         )
-        names = {}
-        for line, layer_id in enumerate(layer_ids):
+        names = []
+        for layer_id in layer_ids:
             candidates = [name for name in node_names(layer_id) if name in known]
             if not candidates:
                 raise UnsupportedError(
@@ -108,15 +117,15 @@ class Backbone:
                     f"to layer {layer_id}",
                     hint="run it without a memory: --no-memory",
                 )
-            names[candidates[0]] = line
-        self.hook.install(names, on_hidden)
+            names.append(candidates[0])
+        self.hook.install(names, function)
 
     def _known_nodes(self, names: Sequence[bytes]) -> set[bytes]:
         """Return those of `names` that this architecture's graph has."""
         assert self.hook is not None
         known: set[bytes] = set()
-        numbers = {name: number for number, name in enumerate(names)}
-        self.hook.install(numbers, lambda number, _: known.add(names[number]))
+        note = PythonFunction(lambda line, _: known.add(names[line]), self.n_embd)
+        self.hook.install(names, note)
         self.reset()
         self.decode([0], 0)
         self.reset()

@@ -1,85 +1,44 @@
 """A memory at work beside a backbone: prepares ahead, adds its delta, keeps its state.
 
-Knows nothing of llama.cpp: `engine.py` calls `submit` before a decode, and the hook
-calls `add_delta` inside it.
+Knows nothing of llama.cpp: `engine.py` submits token ids, and the hook calls the
+function at `address` for each memory layer in turn (llama/hook.py).
 """
 
 from __future__ import annotations
 
-from collections import deque
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_local.errors import BackboneError, FormatError
-from engram_local.memory.fusion import Fusion, Projection, project
-from engram_local.memory.hashing import RowHasher
+from engram_local.memory.counters import Counters, check_passed
+from engram_local.memory.forward import Forward
+from engram_local.memory.handover import (
+    N_GATES,
+    N_PASSED,
+    N_READY,
+    N_SUBMITTED,
+    N_WAITS,
+    STALL_NS,
+    Handover,
+)
 from engram_local.memory.module import MemoryModule
-from engram_local.memory.prefetch import Inline, Pending, Prefetcher, Preparer
-from engram_local.memory.table import Progress, Table, open_table
-from engram_local.spec import LayerSpec
-from engram_local.units import MIB
+from engram_local.memory.prefetch import Prefetcher
+from engram_local.memory.prepare import Preparer
+from engram_local.memory.table import Progress, open_tables, resident_bytes_of
+from engram_local.spec import RowType
 
 F32 = NDArray[np.float32]
-
-HISTORY_BYTES = 64 * MIB
-"""Bound on the convolution inputs kept for `trim`, all layers together."""
-
-
-@dataclass(slots=True)
-class Counters:
-    """What happened since `take_counters`; owned by the thread that decodes."""
-
-    rows_read: int = 0
-    bytes_read: int = 0
-    n_submitted: int = 0
-    n_waits: int = 0
-    n_ready: int = 0
-    stalls_s: list[float] = field(default_factory=list)
-    """One entry per submitted batch: its layers' waits together."""
-
-    gate_sums: dict[int, float] = field(default_factory=dict)
-    gate_counts: dict[int, int] = field(default_factory=dict)
-
-    def add_gates(self, layer_id: int, gates: F32) -> None:
-        """Count some gates of a layer."""
-        total = self.gate_sums.get(layer_id, 0.0) + float(gates.sum())
-        self.gate_sums[layer_id] = total
-        self.gate_counts[layer_id] = self.gate_counts.get(layer_id, 0) + gates.size
-
-    def gate_means(self) -> dict[int, float]:
-        """Return the mean gate per memory layer."""
-        return {
-            layer_id: total / self.gate_counts[layer_id]
-            for layer_id, total in self.gate_sums.items()
-        }
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Tokens handed in together, with what is being prepared for each layer."""
-
-    n_tokens: int
-    pending: list[Pending[Projection]]
-    n_used: list[int]
-    """Per layer: tokens of this batch that have passed the hook."""
-
-    stall_s: float = 0.0
-
-    @property
-    def done(self) -> bool:
-        return min(self.n_used) == self.n_tokens
 
 
 class AttachedMemory:
     """One memory and one sequence. Use from the thread that decodes, and close it.
 
-    Order of calls: `submit` the token ids of a decode, then decode; inside it, for each
-    memory layer in turn, `add_delta`. Several batches may be submitted ahead.
+    Order of calls: `submit` token ids, any number of them ahead; then for every decode
+    `prepare`, the decode itself with its hooks, and `check`. `address`, `state` and
+    `raise_error` are what llama/hook.py calls a hook function.
     """
 
     def __init__(
@@ -87,186 +46,131 @@ class AttachedMemory:
         module: MemoryModule,
         tier: str,
         *,
+        max_tokens: int,
+        max_batch: int,
         prefetch: bool = True,
+        weight_type: RowType = RowType.BF16,
         progress: Progress | None = None,
     ) -> None:
+        """max_tokens: of a sequence; max_batch: of a decode. weight_type: of the
+        projections, F32 = as in the file. Raises TableError or FitError.
+        """
         self.module = module
         self.tier = tier
-        self._batches: deque[_Batch] = deque()
-        self._token_ids: list[int] = []
-        self._n_passed = [0] * len(module.spec.layers)
-        self.counters = Counters()
+        self._counted = Counters()
         with ExitStack() as stack:
-            self._layers = [
-                _Layer(module, line, self._open(stack, layer, tier, progress))
-                for line, layer in enumerate(module.spec.layers)
-            ]
-            self._preparer: Preparer = Prefetcher() if prefetch else Inline()
-            stack.callback(self._preparer.close)  # first: it reads the tables
+            specs = [layer.table for layer in module.spec.layers]
+            self._tables = open_tables(stack, module.path, specs, tier, progress)
+            self._handover = Handover(
+                n_layers=len(self._tables),
+                record_size=(module.fusion.n_branches + 1) * module.fusion.hidden_size,
+                max_tokens=max_tokens,
+                max_batch=max_batch,
+                bounded=prefetch,
+            )
+            self._forward = Forward(module.weights, module.fusion, self._handover)
+            self._preparer = Preparer(module, self._tables, self._handover, weight_type)
+            self._prefetcher: Prefetcher | None = None
+            if prefetch:
+                self._prefetcher = Prefetcher(self._preparer, self._handover)
+                stack.callback(self._prefetcher.close)  # first: it reads the tables
             self._stack = stack.pop_all()
+
+    @property
+    def address(self) -> int:
+        """Of the compiled function that adds the deltas of one layer."""
+        return self._forward.address
+
+    @property
+    def state(self) -> int:
+        """What that function gets as its last argument."""
+        return self._forward.state
 
     @property
     def layer_ids(self) -> tuple[int, ...]:
         """Decoder layers whose input the memory is added to."""
-        return tuple(layer.layer_id for layer in self.module.spec.layers)
+        return self.module.layer_ids
 
     @property
     def resident_bytes(self) -> int | None:
         """Bytes of the tables that are in memory now; None if the system hides it."""
-        parts = [layer.table.resident_bytes() for layer in self._layers]
-        return None if None in parts else sum(part or 0 for part in parts)
+        return resident_bytes_of(self._tables)
 
     def submit(self, token_ids: Sequence[int]) -> None:
-        """Begin to prepare the next tokens of the sequence."""
-        first = len(self._token_ids)
-        self._token_ids += token_ids
-        pending = []
-        for layer in self._layers:
-            context = self._token_ids[max(0, first - layer.hasher.context) :]
-            n_before = len(context) - len(token_ids)
-            work = partial(layer.prepare, np.array(context, np.int64), n_before)
-            pending.append(self._preparer.submit(work))
-        n_tokens = len(token_ids)
-        self._batches.append(_Batch(n_tokens, pending, [0] * len(pending)))
-        self.counters.n_submitted += len(pending)
-        self.counters.rows_read += n_tokens * self.module.spec.rows_per_token
-        self.counters.bytes_read += n_tokens * self.module.spec.bytes_per_token
+        """Append to the sequence; their records are begun at once."""
+        handover = self._handover
+        first = int(handover.control[N_SUBMITTED])
+        end = first + len(token_ids)
+        handover.canonical_ids[first:end] = self.module.token_map[token_ids]
+        handover.control[N_SUBMITTED] = end
+        self._counted.add_rows(self.module.spec, len(token_ids))
+        if self._prefetcher is not None:
+            handover.announce_work()
+
+    def prepare(self) -> None:
+        """Without a prefetch thread: make the records of the next decode now."""
+        if self._prefetcher is None:
+            start = time.perf_counter_ns()
+            self._preparer.work(wait_for_more=False)
+            self._handover.control[STALL_NS] += time.perf_counter_ns() - start
 
     def add_delta(self, line: int, hidden: F32) -> None:
-        """Add the memory of layer number `line` to `hidden`, in place.
+        """Do what the hook does for memory layer number `line`.
 
-        hidden: (n_tokens, d) float32, the next tokens of the sequence. All branches
-        read the same hidden state, and their outputs are summed (engram-peft's rule
-        for a backbone without hyper-connections).
+        hidden: (n_tokens, d) float32, the next tokens of the sequence, changed in
+        place. All branches read the same hidden state, and their outputs are summed
+        (engram-peft's rule for a backbone without hyper-connections).
         """
-        start = 0
-        while start < len(hidden):
-            batch = self._batch_of(line)
-            projection = self._wait(batch, line)
-            used = batch.n_used[line]
-            n_tokens = min(batch.n_tokens - used, len(hidden) - start)
-            part = slice(used, used + n_tokens)
-            piece = Projection(projection.keys[part], projection.values[part])
-            self._fuse(line, piece, hidden[start : start + n_tokens])
-            start += n_tokens
-            batch.n_used[line] += n_tokens
-            self._n_passed[line] += n_tokens
-            self._retire()
+        if not self._forward.add_deltas(line, hidden):
+            self.raise_error()
+
+    def raise_error(self) -> None:
+        """Raise why the hook's function failed, if it did. `reset` clears it."""
+        self._preparer.raise_error()
 
     def check(self, n_tokens: int) -> None:
-        """Raise unless every layer was added to exactly the first `n_tokens`.
-
-        A hidden state that never arrived would shift all rows after it, unseen.
-        """
-        if self._n_passed != [n_tokens] * len(self._n_passed):
-            raise BackboneError(
-                f"{n_tokens} tokens were computed, the memory layers saw "
-                f"{self._n_passed}",
-                hint="run it without a memory: --no-memory",
-            )
+        """End a decode; raise unless every layer was added to the first `n_tokens`."""
+        control = self._handover.control
+        self._counted.stalls_s.append(1e-9 * int(control[STALL_NS]))
+        control[STALL_NS] = 0
+        check_passed(self._handover.counters[:, N_PASSED].tolist(), n_tokens)
 
     def trim(self, n_tokens: int) -> bool:
         """Keep the first `n_tokens` of the sequence, between two decodes.
 
-        Batches that were submitted but not decoded are forgotten. Returns False if the
-        state before that position is gone; only `reset` helps then.
+        What was submitted but not decoded is forgotten. Returns False if the state
+        before that position is gone; only `reset` helps then.
         """
-        n_kept = min(n_tokens, *self._n_passed)
-        self._batches.clear()
-        for layer, n_passed in zip(self._layers, self._n_passed, strict=True):
-            if not layer.fusion.drop(n_passed - n_kept):
-                return False
-        del self._token_ids[n_kept:]
-        self._n_passed = [n_kept] * len(self._n_passed)
+        n_passed = self._handover.counters[:, N_PASSED]
+        n_kept = min(n_tokens, int(n_passed.min()))
+        if not self._forward.can_drop(n_kept, int(n_passed.max())):
+            return False
+        self._rewind(n_kept)
         return True
 
     def reset(self) -> None:
         """Start a new sequence."""
-        self._batches.clear()
-        self._token_ids.clear()
-        self._n_passed = [0] * len(self._n_passed)
-        for layer in self._layers:
-            layer.fusion.reset()
+        self._forward.reset()
+        self._rewind(0)
 
     def take_counters(self) -> Counters:
         """Return the counters and start again from zero."""
-        taken, self.counters = self.counters, Counters()
+        taken, self._counted = self._counted, Counters()
+        counters, sums = self._handover.counters, self._handover.gate_sums
+        taken.n_waits = int(counters[:, N_WAITS].sum())
+        if self._prefetcher is not None:  # else they were made while all waited
+            taken.n_ready = int(counters[:, N_READY].sum())
+        for line, layer_id in enumerate(self.layer_ids):
+            taken.add_gates(layer_id, float(sums[line]), int(counters[line, N_GATES]))
+        counters[:, [N_WAITS, N_READY, N_GATES]] = 0
+        sums[:] = 0
         return taken
 
     def close(self) -> None:
         """Join the thread, then close the tables. Calling it twice is fine."""
-        self._batches.clear()
         self._stack.close()
 
-    def _open(
-        self, stack: ExitStack, layer: LayerSpec, tier: str, progress: Progress | None
-    ) -> Table:
-        table = open_table(self.module.path, layer.table, tier, progress=progress)
-        stack.callback(table.close)
-        return table
-
-    def _batch_of(self, line: int) -> _Batch:
-        for batch in self._batches:
-            if batch.n_used[line] < batch.n_tokens:
-                return batch
-        raise AssertionError(
-            "a hidden state arrived for tokens that were not submitted"
-        )
-
-    def _wait(self, batch: _Batch, line: int) -> Projection:
-        if batch.n_used[line] == 0:
-            self.counters.n_waits += 1
-            self.counters.n_ready += batch.pending[line].ready
-        projection, stall_s = batch.pending[line].wait()
-        batch.stall_s += stall_s
-        return projection
-
-    def _fuse(self, line: int, projection: Projection, hidden: F32) -> None:
-        layer = self._layers[line]
-        shape = (len(hidden), layer.spec.n_branches, hidden.shape[1])
-        streams = np.broadcast_to(hidden[:, None, :], shape)
-        delta, gates = layer.fusion.delta(projection, streams)
-        hidden += delta.sum(axis=1)
-        self.counters.add_gates(self.layer_ids[line], gates)
-
-    def _retire(self) -> None:
-        while self._batches and self._batches[0].done:
-            self.counters.stalls_s.append(self._batches.popleft().stall_s)
-
-
-class _Layer:
-    """What one memory layer needs: its hash, its rows, its weights, its history."""
-
-    def __init__(self, module: MemoryModule, line: int, table: Table) -> None:
-        layer = module.spec.layers[line]
-        self.spec = module.fusion
-        self.table = table
-        self._layer_id = layer.layer_id
-        self._token_map = module.token_map
-        self.hasher = RowHasher(layer.hash)
-        self._weights = module.weights[line]
-        self.fusion = Fusion(
-            self._weights,
-            module.fusion,
-            history_bytes=HISTORY_BYTES // len(module.spec.layers),
-        )
-
-    def prepare(self, token_ids: NDArray[np.int64], n_before: int) -> Projection:
-        """Tokens -> keys and values, in the prefetch thread."""
-        canonical_ids = self._token_map[token_ids].astype(np.int64)
-        row_ids = self.hasher.row_ids(canonical_ids, n_before)
-        rows = self._gather(row_ids.reshape(-1)).reshape(len(row_ids), -1)
-        return project(rows, self._weights, self.spec)
-
-    def _gather(self, row_ids: NDArray[np.int64]) -> F32:
-        rows = np.empty((len(row_ids), self.table.spec.width), np.float32)
-        self.table.gather(row_ids, rows)
-        finite = np.isfinite(rows).all(axis=1)
-        if not finite.all():
-            row_id = int(row_ids[np.argmin(finite)])
-            raise FormatError(
-                f"row {row_id} of memory layer {self._layer_id} holds NaN or infinite "
-                "values",
-                hint="the file is damaged: restore it, or run with --no-memory",
-            )
-        return rows
+    def _rewind(self, n_tokens: int) -> None:
+        self._handover.acquire()
+        self._handover.rewind(n_tokens)
+        self._handover.release()

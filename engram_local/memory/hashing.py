@@ -19,19 +19,19 @@ class RowHasher:
     """The hash of one memory layer. Immutable, so safe from any thread."""
 
     def __init__(self, spec: HashSpec) -> None:
-        self._spec = spec
+        self.spec = spec
         orders = range(2, spec.max_ngram + 1)
-        self._multipliers = np.array(spec.multipliers, np.uint64)
-        self._sizes = np.array(spec.sizes, np.uint64)
-        self._offsets = np.array(spec.offsets, np.uint64)
-        self._shifts = np.zeros((len(orders), spec.max_ngram), np.int64)
+        self.multipliers = np.array(spec.multipliers, np.uint64)
+        self.sizes = np.array(spec.sizes, np.uint64)
+        self.offsets = np.array(spec.offsets, np.uint64)
+        self.shifts = np.zeros((len(orders), spec.max_ngram), np.int64)
         for line, order in enumerate(orders):
-            self._shifts[line, :order] = spec.shifts(order)
+            self.shifts[line, :order] = spec.shifts(order)
 
     @property
     def context(self) -> int:
         """Earlier ids that the hash of one position looks at."""
-        return self._spec.max_ngram - 1
+        return self.spec.max_ngram - 1
 
     def row_ids(
         self, canonical_ids: NDArray[np.int64], n_before: int = 0
@@ -42,25 +42,26 @@ class RowHasher:
         give context; where there are fewer than `context` of them, the sequence
         starts there.
         """
-        out = np.empty((len(canonical_ids) - n_before, self._spec.n_slots), np.int64)
-        _row_ids(
+        out = np.empty((len(canonical_ids) - n_before, self.spec.n_slots), np.int64)
+        hash_rows(
             canonical_ids,
             n_before,
-            self._multipliers,
-            self._shifts,
-            self._sizes,
-            self._offsets,
-            self._spec.fill_id,
-            self._spec.boundary is Boundary.EOS,
+            self.multipliers,
+            self.shifts,
+            self.sizes,
+            self.offsets,
+            self.spec.fill_id,
+            self.spec.boundary is Boundary.EOS,
             out,
         )
         return out
 
 
 @kernel("void(i8[::1], i8, u8[::1], i8[:, ::1], u8[::1], u8[::1], i8, b1, i8[:, ::1])")
-def _row_ids(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+def hash_rows(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     ids, n_before, multipliers, shifts, sizes, offsets, fill_id, eos_rule, out
 ):
+    """Fill `out` with the row ids of its positions; see `RowHasher.row_ids`."""
     n_orders = shifts.shape[0]
     n_heads = sizes.shape[0] // n_orders
     window = np.empty(multipliers.shape[0], np.uint64)

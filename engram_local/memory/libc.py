@@ -148,3 +148,24 @@ def wait(semaphore):  # type: ignore[no-untyped-def]  # pragma: no cover - compi
 def errno():  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     """Return why the last C function of this thread failed."""
     return numba.carray(_errno_location(), (1,), numba.i4)[0]
+
+
+_lseek = numba.types.ExternalFunction("lseek", numba.i8(numba.i4, numba.i8, numba.i4))
+_clock_gettime = numba.types.ExternalFunction(
+    "clock_gettime", numba.i4(numba.i4, numba.types.voidptr)
+)
+_SEEK_END = 2
+_CLOCK_MONOTONIC = 1
+
+
+@register_jitable
+def file_bytes(descriptor):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Return a file's size; moves the descriptor's position."""
+    return _lseek(np.int32(descriptor), 0, np.int32(_SEEK_END))
+
+
+@register_jitable
+def now_ns(buffer):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Return a clock's nanoseconds; buffer: (2,) int64 to work in."""
+    _clock_gettime(np.int32(_CLOCK_MONOTONIC), buffer.ctypes)
+    return buffer[0] * 1_000_000_000 + buffer[1]

@@ -56,3 +56,8 @@ class MemoryModule:
 
     weights: tuple[FusionWeights, ...]
     """One per layer, in the order of `spec.layers`."""
+
+    @property
+    def layer_ids(self) -> tuple[int, ...]:
+        """Decoder layers whose input the memory is added to."""
+        return tuple(layer.layer_id for layer in self.spec.layers)

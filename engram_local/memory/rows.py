@@ -13,7 +13,7 @@ from engram_local.errors import FormatError
 from engram_local.kernels import kernel
 from engram_local.spec import RowType
 
-_CODES = {row_type: code for code, row_type in enumerate(RowType)}
+CODES = {row_type: code for code, row_type in enumerate(RowType)}
 _F32, _F16, _BF16, _Q8_0, _Q4_0, _FP8 = range(6)
 _BLOCK = 32
 
@@ -38,8 +38,8 @@ def _e8m0_values() -> NDArray[np.float32]:
     return values.astype(np.float32)
 
 
-_E4M3 = _e4m3_values()
-_E8M0 = _e8m0_values()
+E4M3 = _e4m3_values()
+E8M0 = _e8m0_values()
 
 
 def decode_rows(
@@ -53,7 +53,7 @@ def decode_rows(
     buffer: (n_bytes,) uint8; starts: (n_rows,) int64, each with a whole row behind it
     (the caller checks); out: (n_rows, width) float32. Releases the GIL.
     """
-    _decode(buffer, starts, _CODES[row_type], _E4M3, _E8M0, out)
+    decode(buffer, starts, CODES[row_type], E4M3, E8M0, out)
     return out
 
 
@@ -88,7 +88,7 @@ def _encode_fp8(rows: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _nearest_e4m3(magnitudes: NDArray[np.float32]) -> NDArray[np.int64]:
-    values = _E4M3[:127]
+    values = E4M3[:127]
     middles = (values[1:] + values[:-1]) / 2
     return np.searchsorted(middles, magnitudes, side="right").astype(np.int64)
 
@@ -121,9 +121,10 @@ _BUFFER = numba.types.Array(numba.u1, 1, "C", readonly=True)
         _BUFFER, numba.i8[::1], numba.i8, numba.f4[::1], numba.f4[::1], numba.f4[:, ::1]
     )
 )
-def _decode(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+def decode(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     buffer, starts, code, e4m3, e8m0, out
 ):
+    """See `decode_rows`; code: of the row type, in CODES."""
     width = out.shape[1]
     for row in range(out.shape[0]):
         start = starts[row]

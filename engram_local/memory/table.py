@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import Protocol
@@ -17,16 +18,31 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from engram_local.errors import FitError, TableError
+from engram_local.errors import FitError, FormatError, TableError
 from engram_local.memory.libc import resident_bytes
 from engram_local.memory.rows import decode_rows
 from engram_local.spec import TableSpec
 from engram_local.units import MIB, format_bytes, format_count
 
+F32 = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all."""
 
 _READ_BYTES = 16 * MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InPlace:
+    """Rows that compiled code may read by their address."""
+
+    address: int
+    """Of row 0."""
+
+    descriptor: int
+    """Of the file behind the rows, -1 = none."""
+
+    file_bytes: int
+    """What the file must have for a read to be safe; look each time."""
 
 
 class Table(Protocol):
@@ -43,6 +59,9 @@ class Table(Protocol):
         row_ids: (n_rows,) int64; out: (n_rows, width) float32. Raises TableError for
         an id outside the table, a closed table, or a file that became shorter.
         """
+
+    def in_place(self) -> InPlace | None:
+        """Return where the rows lie in memory, until `close`; None if nowhere."""
 
     def resident_bytes(self) -> int | None:
         """Return how much of the table is in memory now; None if unknown."""
@@ -61,6 +80,48 @@ def open_table(
     if tier == "ram":
         return RamTable(path, spec, progress=progress)
     return MmapTable(path, spec)
+
+
+def open_tables(
+    stack: ExitStack,
+    path: Path,
+    specs: Sequence[TableSpec],
+    tier: str,
+    progress: Progress | None,
+) -> list[Table]:
+    """Open the tables of all layers; closing `stack` closes them."""
+    tables = []
+    for spec in specs:
+        tables.append(open_table(path, spec, tier, progress=progress))
+        stack.callback(tables[-1].close)
+    return tables
+
+
+def resident_bytes_of(tables: Sequence[Table]) -> int | None:
+    """Return the bytes of tables that are in memory now; None if one is unknown."""
+    parts = [table.resident_bytes() for table in tables]
+    return None if None in parts else sum(part or 0 for part in parts)
+
+
+def gather_finite(table: Table, row_ids: NDArray[np.int64], layer_id: int) -> F32:
+    """Return rows, (n_rows, width) float32, all of them finite.
+
+    Raises TableError as `gather` does, FormatError for a row that holds no number.
+    """
+    rows = np.empty((len(row_ids), table.spec.width), np.float32)
+    table.gather(row_ids, rows)
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        raise not_finite(int(row_ids[np.argmin(finite)]), layer_id)
+    return rows
+
+
+def not_finite(row_id: int, layer_id: int) -> FormatError:
+    """Return the error of a row that holds no number."""
+    return FormatError(
+        f"row {row_id} of memory layer {layer_id} holds NaN or infinite values",
+        hint="the file is damaged: restore it, or run with --no-memory",
+    )
 
 
 class MmapTable:
@@ -96,6 +157,16 @@ class MmapTable:
         _check_size(self._path, os.fstat(self._file.fileno()).st_size, self.spec)
         starts = _starts(row_ids, self.spec, self.spec.offset_bytes)
         return decode_rows(self._bytes, starts, self.spec.row_type, out)
+
+    def in_place(self) -> InPlace | None:
+        """In the mapping, as long as the file keeps its size."""
+        if self._bytes is None:
+            return None
+        return InPlace(
+            address=self._bytes.ctypes.data + self.spec.offset_bytes,
+            descriptor=self._file.fileno(),
+            file_bytes=self.spec.offset_bytes + self.spec.n_bytes,
+        )
 
     def resident_bytes(self) -> int | None:
         """In whole pages, so it may count a little of the file around the table."""
@@ -134,6 +205,12 @@ class RamTable:
             raise TableError(f"the table of {self._path} is closed")
         starts = _starts(row_ids, self.spec, 0)
         return decode_rows(self._bytes, starts, self.spec.row_type, out)
+
+    def in_place(self) -> InPlace | None:
+        """In the copy."""
+        if self._bytes is None:
+            return None
+        return InPlace(address=self._bytes.ctypes.data, descriptor=-1, file_bytes=0)
 
     def resident_bytes(self) -> int | None:
         """All of it."""

@@ -23,8 +23,8 @@ from engram_local.formats.engram_gguf import read_memory
 from engram_local.formats.engram_peft import WEIGHTS_FILE, matches, open_adapter
 from engram_local.formats.engram_writer import write_memory
 from engram_local.formats.header import Header, read_header
-from engram_local.memory.attached import AttachedMemory
 from engram_local.memory.module import MemoryModule
+from engram_local.memory.reference_memory import ReferenceMemory
 from engram_local.memory.table import open_table
 from engram_local.spec import Boundary, RowType, Window
 from tests.fakes import (
@@ -159,7 +159,7 @@ def test_half_precision_adapters_are_converted(
 
 
 def golden_state(module: MemoryModule, token_ids: Any, hidden: list[F32]) -> list[F32]:
-    memory = AttachedMemory(module, "mmap", prefetch=False)
+    memory = ReferenceMemory(module, "mmap")
     memory.submit(token_ids.tolist())
     states = [state.copy() for state in hidden]
     for line, state in enumerate(states):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engram_local.errors import FormatError, TableError
-from engram_local.memory import attached, reference
+from engram_local.errors import BackboneError, FormatError, TableError
+from engram_local.memory import forward, handover, reference, reference_memory
 from engram_local.memory.attached import AttachedMemory
-from engram_local.memory.module import MemoryModule
-from engram_local.memory.prefetch import Inline
+from engram_local.memory.module import FusionWeights, MemoryModule
+from engram_local.memory.reference_memory import ReferenceMemory
+from engram_local.memory.rows import encode_rows
 from engram_local.spec import Boundary, RowType, Window
 from tests.fakes import HIDDEN_SIZE, TOKENS, Memory, make_memory, normal
 
@@ -38,15 +41,47 @@ def module(memory: Memory, written: Write) -> MemoryModule:
     return written(memory)
 
 
+AnyMemory = AttachedMemory | ReferenceMemory
+
+WAYS = ["compiled", "exact", "reference"]
+"""bfloat16 projections in compiled code; float32 ones; plain numpy."""
+
+
 @contextmanager
 def attach(
-    module: MemoryModule, tier: str = "ram", *, prefetch: bool = True
-) -> Iterator[AttachedMemory]:
-    memory = AttachedMemory(module, tier, prefetch=prefetch)
+    module: MemoryModule,
+    tier: str = "ram",
+    *,
+    way: str = "compiled",
+    prefetch: bool = True,
+    max_batch: int = N_TOKENS,
+) -> Iterator[Any]:
+    memory: AnyMemory
+    if way == "reference":
+        memory = ReferenceMemory(module, tier)
+    else:
+        memory = AttachedMemory(
+            module,
+            tier,
+            max_tokens=N_TOKENS,
+            max_batch=max_batch,
+            prefetch=prefetch,
+            weight_type=RowType.BF16 if way == "compiled" else RowType.F32,
+        )
     try:
         yield memory
     finally:
         memory.close()
+
+
+def rounded(weights: FusionWeights) -> FusionWeights:
+    """Return weights with the projections as bfloat16 has them."""
+
+    def cut(array: F32) -> F32:
+        bits = encode_rows(array, RowType.BF16).view(np.uint16).astype(np.uint32) << 16
+        return bits.view(np.float32)
+
+    return replace(weights, key=cut(weights.key), value=cut(weights.value))
 
 
 def hidden_states(n_tokens: int = N_TOKENS) -> list[F32]:
@@ -56,21 +91,21 @@ def hidden_states(n_tokens: int = N_TOKENS) -> list[F32]:
 
 
 def decode(
-    memory: AttachedMemory, start: int, end: int, pieces: Sequence[int] = ()
+    memory: AnyMemory, start: int, end: int, pieces: Sequence[int] = ()
 ) -> list[F32]:
     """Pass submitted positions through the hook; return the changed states."""
+    memory.prepare()
     states = [state[start:end].copy() for state in hidden_states()]
     cuts = [0, *pieces, end - start]
     # As llama.cpp does it: each piece runs through all layers.
     for first, last in pairwise(cuts):
         for line, state in enumerate(states):
             memory.add_delta(line, state[first:last])
+    memory.check(end)
     return states
 
 
-def run(
-    memory: AttachedMemory, lengths: Sequence[int], *, n_ahead: int = 0
-) -> list[F32]:
+def run(memory: AnyMemory, lengths: Sequence[int], *, n_ahead: int = 0) -> list[F32]:
     """Submit and decode the whole sequence in batches."""
     ends = np.cumsum(lengths).tolist()
     spans = list(zip([0, *ends[:-1]], ends, strict=True))
@@ -84,9 +119,12 @@ def run(
     return [np.concatenate(layer) for layer in zip(*found, strict=True)]
 
 
-def expected(memory: Memory, token_ids: Sequence[int] = TOKEN_IDS) -> list[Any]:
+def expected(
+    memory: Memory, token_ids: Sequence[int] = TOKEN_IDS, *, way: str = "compiled"
+) -> list[Any]:
     """Return the changed states by the slow reference."""
     module = memory.module
+    round_off = rounded if way == "compiled" else lambda weights: weights
     canonical_ids = module.token_map[list(token_ids)].tolist()
     result = []
     for layer, weights, rows, hidden in zip(
@@ -96,6 +134,7 @@ def expected(memory: Memory, token_ids: Sequence[int] = TOKEN_IDS) -> list[Any]:
         gathered = rows.astype(np.float64)[row_ids].reshape(len(row_ids), -1)
         state = hidden[: len(token_ids)].astype(np.float64)
         streams = np.repeat(state[:, None], module.fusion.n_branches, axis=1)
+        weights = round_off(weights)
         delta, _ = reference.delta(gathered, streams, weights, module.fusion)
         result.append(state + delta.sum(axis=1))
     return result
@@ -121,11 +160,58 @@ BATCHES = {
 @pytest.mark.parametrize("batches", list(BATCHES))
 @pytest.mark.parametrize("prefetch", [True, False])
 @pytest.mark.parametrize("tier", ["ram", "mmap"])
-def test_states_equal_the_reference(
-    memory: Memory, module: MemoryModule, tier: str, prefetch: bool, batches: str
+@pytest.mark.parametrize("way", WAYS)
+def test_states_equal_the_formulas(
+    memory: Memory,
+    module: MemoryModule,
+    way: str,
+    tier: str,
+    prefetch: bool,
+    batches: str,
 ) -> None:
-    with attach(module, tier, prefetch=prefetch) as attached_memory:
+    with attach(module, tier, way=way, prefetch=prefetch) as attached_memory:
         found = run(attached_memory, BATCHES[batches])
+    assert_close(found, expected(memory, way=way))
+
+
+@pytest.mark.parametrize("row_type", list(RowType))
+def test_compiled_and_exact_paths_read_the_same_rows(
+    tmp_path: Path, written: Write, row_type: RowType
+) -> None:
+    memory = make_memory(tmp_path / "memory.gguf", row_type=row_type)
+    weights = tuple(rounded(one) for one in memory.module.weights)
+    rounded_memory = replace(memory, module=replace(memory.module, weights=weights))
+    module, found = written(rounded_memory), []
+    for way in ("compiled", "exact"):  # the weights are the same after rounding
+        with attach(module, way=way) as attached_memory:
+            found.append(run(attached_memory, BATCHES["step by step"]))
+    assert_close(found[0], found[1])
+
+
+def test_bfloat16_weights_differ_from_the_files_own(
+    memory: Memory, module: MemoryModule
+) -> None:
+    """Else the tests above could not tell the two apart."""
+    with attach(module, way="exact") as attached_memory:
+        found = run(attached_memory, [N_TOKENS])
+    with pytest.raises(AssertionError):
+        assert_close(found, expected(memory, way="compiled"))
+    for one, other in zip(found, expected(memory, way="compiled"), strict=True):
+        assert np.abs(one - other).max() < 0.02 * np.abs(other).max()
+
+
+@pytest.mark.parametrize("capacity", [1, 5, 7])
+def test_a_ring_shorter_than_a_batch_is_filled_while_it_is_emptied(
+    memory: Memory,
+    module: MemoryModule,
+    capacity: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record_bytes = 4 * 3 * HIDDEN_SIZE
+    limit = capacity * record_bytes * N_LAYERS
+    monkeypatch.setattr(handover, "RECORD_BYTES", limit)
+    with attach(module) as attached_memory:
+        found = run(attached_memory, [N_TOKENS])
     assert_close(found, expected(memory))
 
 
@@ -181,7 +267,7 @@ def test_a_hidden_state_may_arrive_in_pieces(
         found = decode(attached_memory, 0, N_TOKENS, pieces=[1, 7, 20])
         counters = attached_memory.take_counters()
     assert_close(found, expected(memory))
-    assert counters.n_waits == counters.n_submitted == N_LAYERS
+    assert counters.n_waits == N_LAYERS * 4
     assert len(counters.stalls_s) == 1
 
 
@@ -195,8 +281,11 @@ def test_a_hidden_state_may_span_several_batches(
     assert_close(found, expected(memory))
 
 
-def test_a_hidden_state_for_nothing_is_our_mistake(module: MemoryModule) -> None:
-    with attach(module) as attached_memory:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_hidden_state_for_nothing_is_our_mistake(
+    module: MemoryModule, way: str
+) -> None:
+    with attach(module, way=way) as attached_memory:
         attached_memory.submit(TOKEN_IDS[:2])
         decode(attached_memory, 0, 2)
         with pytest.raises(AssertionError, match="not submitted"):
@@ -215,10 +304,11 @@ def test_the_memory_does_change_the_state(module: MemoryModule) -> None:
 
 @pytest.mark.parametrize("n_kept", [0, 1, 2, 9, 15])
 @pytest.mark.parametrize("prefetch", [True, False])
+@pytest.mark.parametrize("way", WAYS)
 def test_trim_then_continue_equals_a_fresh_start(
-    memory: Memory, module: MemoryModule, prefetch: bool, n_kept: int
+    memory: Memory, module: MemoryModule, way: str, prefetch: bool, n_kept: int
 ) -> None:
-    with attach(module, prefetch=prefetch) as attached_memory:
+    with attach(module, way=way, prefetch=prefetch) as attached_memory:
         attached_memory.submit(list(reversed(TOKEN_IDS[n_kept:16])))
         attached_memory.reset()
         attached_memory.submit(TOKEN_IDS[:n_kept] + [3] * (16 - n_kept))
@@ -226,7 +316,8 @@ def test_trim_then_continue_equals_a_fresh_start(
         assert attached_memory.trim(n_kept)
         attached_memory.submit(TOKEN_IDS[n_kept:])
         found = decode(attached_memory, n_kept, N_TOKENS)
-    assert_close(found, [state[n_kept:] for state in expected(memory)])
+    wanted = expected(memory, way=way)
+    assert_close(found, [state[n_kept:] for state in wanted])
 
 
 def test_trim_forgets_batches_that_were_not_decoded(
@@ -257,11 +348,13 @@ def test_trim_keeps_no_token_that_was_not_decoded(
     assert_close(found, [state[10:] for state in expected(memory)])
 
 
+@pytest.mark.parametrize("way", WAYS)
 def test_trim_further_back_than_the_history_says_no(
-    module: MemoryModule, monkeypatch: pytest.MonkeyPatch
+    module: MemoryModule, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attached, "HISTORY_BYTES", 0)  # 4 x reach rows stay
-    with attach(module) as attached_memory:
+    for home in (forward, reference_memory):
+        monkeypatch.setattr(home, "HISTORY_BYTES", 0)  # 4 x reach rows stay
+    with attach(module, way=way) as attached_memory:
         for position in range(N_TOKENS):
             attached_memory.submit(TOKEN_IDS[position : position + 1])
             decode(attached_memory, position, position + 1)
@@ -270,47 +363,83 @@ def test_trim_further_back_than_the_history_says_no(
         assert attached_memory.trim(0)
 
 
-def test_reset_begins_a_new_sequence(memory: Memory, module: MemoryModule) -> None:
+@pytest.mark.parametrize("seed", range(6))
+def test_any_mixture_of_batches_and_trims_equals_a_fresh_run(
+    memory: Memory, module: MemoryModule, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    width = 2 * HIDDEN_SIZE
+    monkeypatch.setattr(forward, "HISTORY_BYTES", 17 * 4 * width * N_LAYERS)
+    random = np.random.default_rng(seed)
+    found = [np.zeros((0, HIDDEN_SIZE), np.float32)] * N_LAYERS
+    done = 0
     with attach(module) as attached_memory:
+        while done < N_TOKENS:
+            end = min(N_TOKENS, done + int(random.integers(1, 12)))
+            attached_memory.submit(TOKEN_IDS[done:end])
+            states = decode(attached_memory, done, end)
+            found = [
+                np.concatenate([old[:done], new])
+                for old, new in zip(found, states, strict=True)
+            ]
+            done = end
+            if random.random() < 0.4:
+                kept = int(random.integers(0, done))
+                done = kept if attached_memory.trim(kept) else done
+    assert_close(found, expected(memory))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_reset_begins_a_new_sequence(
+    memory: Memory, module: MemoryModule, way: str
+) -> None:
+    with attach(module, way=way) as attached_memory:
         run(attached_memory, [10, 14])
+        attached_memory.reset()
         attached_memory.submit([1, 2])
         attached_memory.reset()
         found = run(attached_memory, [N_TOKENS])
-    assert_close(found, expected(memory))
+    assert_close(found, expected(memory, way=way))
 
 
 # --- counters -------------------------------------------------------------------------
 
 
-class Scripted(Inline):
-    """A preparer whose results are ready or late by a script."""
-
-    script: tuple[bool, ...] = ()
-
-    def __init__(self) -> None:
-        self._left = list(self.script)
-
-    def submit(self, make: Callable[[], Any]) -> Any:
-        pending = super().submit(make)
-        pending.ready = self._left.pop(0)  # type: ignore[misc]
-        return pending
-
-
-def test_counters_tell_submitted_ready_and_late(
-    module: MemoryModule, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Scripted.script = (True, False, True, True, False, False)
-    monkeypatch.setattr(attached, "Prefetcher", Scripted)
+def test_counters_tell_ready_and_late(module: MemoryModule) -> None:
     with attach(module) as attached_memory:
-        run(attached_memory, [8, 8, 8])
-        counters = attached_memory.take_counters()
-    assert counters.n_submitted == 6
-    assert counters.n_ready == 3
-    assert counters.n_waits - counters.n_ready == 3
+        attached_memory.submit(TOKEN_IDS[:8])
+        wait_until_prepared(attached_memory, 8)
+        decode(attached_memory, 0, 8)
+        ready = attached_memory.take_counters()
+        late = decode_before_prepared(attached_memory, 8, 16)
+    assert (ready.n_waits, ready.n_ready) == (N_LAYERS, N_LAYERS)
+    assert ready.stalls_s == [0.0]
+    assert (late.n_waits, late.n_ready) == (N_LAYERS, N_LAYERS - 1)
+    assert late.stalls_s[0] > 0.01
 
 
-def test_counters_tell_rows_bytes_and_stalls(module: MemoryModule) -> None:
-    with attach(module) as attached_memory:
+def wait_until_prepared(memory: AttachedMemory, n_tokens: int) -> None:
+    while (memory._handover.counters[:, handover.N_PREPARED] < n_tokens).any():
+        time.sleep(0.001)
+
+
+def decode_before_prepared(memory: AttachedMemory, start: int, end: int) -> Any:
+    """Decode while the prefetch thread is held up for a while."""
+    memory._handover.acquire()
+    memory.submit(TOKEN_IDS[start:end])
+    timer = threading.Timer(0.02, memory._handover.release)
+    timer.start()
+    state = hidden_states()[0][start:end]
+    memory.add_delta(0, state)
+    timer.join()
+    wait_until_prepared(memory, end)
+    memory.add_delta(1, hidden_states()[1][start:end])
+    memory.check(end)
+    return memory.take_counters()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_counters_tell_rows_bytes_and_stalls(module: MemoryModule, way: str) -> None:
+    with attach(module, way=way) as attached_memory:
         run(attached_memory, BATCHES["uneven"])
         counters = attached_memory.take_counters()
         empty = attached_memory.take_counters()
@@ -319,13 +448,14 @@ def test_counters_tell_rows_bytes_and_stalls(module: MemoryModule) -> None:
     assert counters.bytes_read == counters.rows_read * 32 * 4
     assert len(counters.stalls_s) == 5
     assert min(counters.stalls_s) >= 0
-    assert (empty.rows_read, empty.n_submitted, empty.stalls_s) == (0, 0, [])
+    assert (empty.rows_read, empty.n_waits, empty.stalls_s) == (0, 0, [])
 
 
+@pytest.mark.parametrize("way", ["exact", "reference"])
 def test_counters_tell_the_mean_gate_per_layer(
-    memory: Memory, module: MemoryModule
+    memory: Memory, module: MemoryModule, way: str
 ) -> None:
-    with attach(module) as attached_memory:
+    with attach(module, way=way) as attached_memory:
         run(attached_memory, BATCHES["uneven"])
         means = attached_memory.take_counters().gate_means()
     assert list(means) == [1, 4]
@@ -347,49 +477,100 @@ def test_no_decode_means_no_mean_gate(module: MemoryModule) -> None:
 # --- errors and the end ---------------------------------------------------------------
 
 
+def pass_all(memory: AnyMemory, n_tokens: int) -> list[F32]:
+    """Decode zeros; return the states that were reached."""
+    memory.prepare()
+    states = [np.zeros((n_tokens, HIDDEN_SIZE), np.float32) for _ in range(N_LAYERS)]
+    for line, state in enumerate(states):
+        memory.add_delta(line, state)
+    return states
+
+
 @pytest.mark.parametrize("prefetch", [True, False])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("n_tokens", [1, N_TOKENS])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_row_of_nan_is_a_format_error(
-    memory: Memory, written: Write, value: float, prefetch: bool
+    memory: Memory,
+    written: Write,
+    value: float,
+    n_tokens: int,
+    way: str,
+    prefetch: bool,
 ) -> None:
     memory.rows[1][:] = value
-    with attach(written(memory), prefetch=prefetch) as attached_memory:
-        attached_memory.submit(TOKEN_IDS)
-        attached_memory.add_delta(0, np.zeros((N_TOKENS, HIDDEN_SIZE), np.float32))
+    with attach(written(memory), way=way, prefetch=prefetch) as attached_memory:
+        attached_memory.submit(TOKEN_IDS[:n_tokens])
         with pytest.raises(FormatError, match=r"row \d+ of memory layer 4") as caught:
-            attached_memory.add_delta(1, np.zeros((1, HIDDEN_SIZE), np.float32))
+            pass_all(attached_memory, n_tokens)
     assert caught.value.hint is not None
 
 
-def test_the_broken_row_is_named(memory: Memory, written: Write) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_the_broken_row_is_named(memory: Memory, written: Write, way: str) -> None:
     canonical_ids = memory.module.token_map[TOKEN_IDS].tolist()
     row_ids = reference.row_ids(canonical_ids, memory.module.spec.layers[0].hash)
     broken = row_ids[7][2]
     memory.rows[0][broken, 3] = np.nan
-    with attach(written(memory), prefetch=False) as attached_memory:
-        attached_memory.submit(TOKEN_IDS)
-        with pytest.raises(FormatError, match=f"row {broken} of memory layer 1"):
-            attached_memory.add_delta(0, np.zeros((1, HIDDEN_SIZE), np.float32))
+    message = f"row {broken} of memory layer 1"
+    with (
+        attach(written(memory), way=way) as attached_memory,
+        pytest.raises(FormatError, match=message),
+    ):
+        for token_id in TOKEN_IDS:
+            attached_memory.submit([token_id])
+            pass_all(attached_memory, 1)
 
 
 @pytest.mark.parametrize("prefetch", [True, False])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("n_tokens", [1, N_TOKENS - 3])
 def test_a_file_cut_off_while_in_use_reaches_the_decoding_thread(
-    module: MemoryModule, prefetch: bool
+    module: MemoryModule, way: str, n_tokens: int, prefetch: bool
 ) -> None:
-    with attach(module, "mmap", prefetch=prefetch) as attached_memory:
+    with attach(module, "mmap", way=way, prefetch=prefetch) as attached_memory:
         attached_memory.submit(TOKEN_IDS[:3])
         decode(attached_memory, 0, 3)
         with open(module.path, "r+b") as file:
             file.truncate(100)
-        attached_memory.submit(TOKEN_IDS[3:])
-        state = np.zeros((3, HIDDEN_SIZE), np.float32)
+        attached_memory.submit(TOKEN_IDS[3 : 3 + n_tokens])
+        attached_memory.prepare()
+        state = np.zeros((n_tokens, HIDDEN_SIZE), np.float32)
         with pytest.raises(TableError, match="is 100 bytes"):
             attached_memory.add_delta(0, state)
         assert not state.any()
 
 
+def test_after_an_error_a_new_sequence_can_begin(
+    memory: Memory, written: Write
+) -> None:
+    canonical_ids = memory.module.token_map[TOKEN_IDS].tolist()
+    row_ids = reference.row_ids(canonical_ids, memory.module.spec.layers[0].hash)
+    fine = {row for rows in row_ids[:12] for row in rows}
+    broken = next(row for rows in row_ids[12:] for row in rows if row not in fine)
+    memory.rows[0][broken] = np.nan
+    with attach(written(memory)) as attached_memory:
+        attached_memory.submit(TOKEN_IDS)
+        with pytest.raises(FormatError):
+            pass_all(attached_memory, N_TOKENS)
+        attached_memory.reset()
+        attached_memory.submit(TOKEN_IDS[:12])
+        found = decode(attached_memory, 0, 12)
+    assert_close(found, expected(memory, TOKEN_IDS[:12]))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_layer_that_saw_too_little_is_noticed(module: MemoryModule, way: str) -> None:
+    with attach(module, way=way) as attached_memory:
+        attached_memory.submit(TOKEN_IDS[:4])
+        attached_memory.prepare()
+        attached_memory.add_delta(0, np.zeros((4, HIDDEN_SIZE), np.float32))
+        with pytest.raises(BackboneError, match=r"the memory layers saw \[4, 0\]"):
+            attached_memory.check(4)
+
+
 def test_closing_leaves_no_thread_and_is_fine_twice(module: MemoryModule) -> None:
-    attached_memory = AttachedMemory(module, "mmap")
+    attached_memory = AttachedMemory(module, "mmap", max_tokens=99, max_batch=9)
     attached_memory.submit(TOKEN_IDS)
     assert len(prefetch_threads()) == 1
     attached_memory.close()
@@ -409,11 +590,12 @@ def test_a_table_that_cannot_be_opened_leaves_nothing_open(
     with open(module.path, "r+b") as file:
         file.truncate(module.spec.layers[1].table.offset_bytes)
     with pytest.raises(TableError):
-        AttachedMemory(module, "mmap")
+        AttachedMemory(module, "mmap", max_tokens=9, max_batch=9)
     assert prefetch_threads() == []
 
 
-def test_layers_and_residency_are_told(module: MemoryModule) -> None:
-    with attach(module, "ram") as attached_memory:
+@pytest.mark.parametrize("way", WAYS)
+def test_layers_and_residency_are_told(module: MemoryModule, way: str) -> None:
+    with attach(module, "ram", way=way) as attached_memory:
         assert attached_memory.layer_ids == (1, 4)
         assert attached_memory.resident_bytes == module.spec.table_bytes

@@ -33,6 +33,9 @@ class Case:
     hidden: F32
     """(n_tokens, B, d)"""
 
+    def with_hidden(self, hidden: F32) -> Case:
+        return replace(self, hidden=hidden)
+
     def new_fusion(self, history_bytes: int = MIB) -> Fusion:
         return Fusion(self.weights, self.spec, history_bytes=history_bytes)
 

@@ -27,6 +27,7 @@ from engram_local.formats.engram_gguf import read_memory
 from engram_local.formats.engram_writer import write_memory
 from engram_local.formats.header import read_header
 from engram_local.llama import runtime
+from engram_local.memory.attached import AttachedMemory
 from tests.model.conftest import EXACT
 
 pytestmark = pytest.mark.model
@@ -144,6 +145,8 @@ def test_rows_and_stalls_are_counted(engine: Engine) -> None:
     assert stats.memory is not None
     n_evaluated = stats.n_prompt + len(stats.token_ids) - 1
     assert stats.memory.rows_read == 16 * n_evaluated
+    n_decodes = 1 + len(stats.token_ids) - 1
+    assert stats.memory.n_submitted == 2 * n_decodes
     assert stats.memory.n_ready + stats.memory.n_late == stats.memory.n_submitted
     assert all(0 < gate < 1 for gate in stats.memory.gate_mean.values())
 
@@ -265,21 +268,13 @@ def test_a_closed_engine_says_so(quantized: Path) -> None:
             use()
 
 
-def test_a_hidden_state_that_never_came_is_an_error(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert engine.memory is not None
-    add_delta = engine.memory.add_delta
-    hook = engine._backbone.hook
-    assert hook is not None
-
-    def skip_layer_15(line: int, hidden: np.ndarray) -> None:
-        if line == 0:
-            add_delta(line, hidden)
-
-    monkeypatch.setattr(hook, "_on_hidden", skip_layer_15)
+def test_a_hidden_state_that_never_came_is_an_error(engine: Engine) -> None:
+    hook, memory = engine._backbone.hook, engine.memory
+    assert hook is not None and isinstance(memory, AttachedMemory)
+    hook.install([b"l_out-1"], memory)  # without the second layer
     with pytest.raises(BackboneError, match="the memory layers saw"):
         engine.score(engine.encode(WHALE))
+    engine._backbone.hook_layers(memory.layer_ids, memory)
 
 
 def test_ctrl_c_in_a_decode_keeps_the_conversation(

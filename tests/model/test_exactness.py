@@ -15,6 +15,7 @@ from engram_local.engine import Engine
 from engram_local.formats.engram_gguf import read_memory
 from engram_local.formats.header import read_header
 from engram_local.memory.attached import AttachedMemory
+from engram_local.spec import RowType
 from tests.conftest import GOLDEN
 from tests.fakes import read_golden
 from tests.model.conftest import EXACT
@@ -26,6 +27,9 @@ Arrays = dict[str, NDArray[Any]]
 CHUNKINGS = {"one batch": None, "token by token": [1], "uneven": [7, 1, 30, 2]}
 NLL_BOUND = 5e-4
 """Seen: 2.5e-5."""
+
+SMALL_NLL_BOUND = 0.002
+"""Of the mean, with bfloat16 projections."""
 
 
 @pytest.fixture(scope="module", params=["peft_a", "peft_b"])
@@ -40,11 +44,17 @@ def reference(name: str) -> Arrays:
     return read_golden(GOLDEN / name / "reference.safetensors")[0]
 
 
-@pytest.fixture(
-    scope="module",
-    params=[(tier, prefetch) for tier in ("ram", "mmap") for prefetch in (True, False)],
-    ids=lambda value: f"{value[0]}, prefetch {'on' if value[1] else 'off'}",
-)
+EXACT_WEIGHTS = replace(EXACT, memory_weights="f32")
+WAYS = {
+    "compiled": EXACT_WEIGHTS,
+    "compiled, ram": replace(EXACT_WEIGHTS, memory_tier="ram"),
+    "compiled, no prefetch": replace(EXACT_WEIGHTS, prefetch=False),
+    "reference": replace(EXACT_WEIGHTS, reference=True),
+    "reference, ram": replace(EXACT_WEIGHTS, reference=True, memory_tier="ram"),
+}
+
+
+@pytest.fixture(scope="module", params=WAYS.values(), ids=WAYS)
 def engine(
     request: pytest.FixtureRequest,
     exact: Path,
@@ -52,8 +62,19 @@ def engine(
     name: str,
 ) -> Iterator[Engine]:
     """The float32 backbone with the adapter."""
-    tier, prefetch = request.param
-    settings = replace(EXACT, memory_tier=tier, prefetch=prefetch)
+    with Engine.open(exact, memory=adapter(name), settings=request.param) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["prefetch", "no prefetch"])
+def small_engine(
+    request: pytest.FixtureRequest,
+    exact: Path,
+    adapter: Callable[[str], Path],
+    name: str,
+) -> Iterator[Engine]:
+    """The same with bfloat16 projections, as by default."""
+    settings = replace(EXACT, prefetch=request.param)
     with Engine.open(exact, memory=adapter(name), settings=settings) as engine:
         yield engine
 
@@ -73,6 +94,30 @@ def test_nll_equals_engram_peft(
     assert np.abs(nll - reference["nll_memory"]).max() < NLL_BOUND
 
 
+@pytest.mark.parametrize("chunk_sizes", CHUNKINGS.values(), ids=CHUNKINGS)
+def test_small_weights_cost_little(
+    small_engine: Engine, reference: Arrays, chunk_sizes: list[int] | None
+) -> None:
+    token_ids = reference["token_ids"].tolist()
+    nll = np.array(small_engine.score(token_ids, chunk_sizes=chunk_sizes))
+    wanted = reference["nll_memory"]
+    assert abs(nll.mean() - wanted.mean()) < SMALL_NLL_BOUND
+    assert np.abs(nll - wanted).max() < 50 * SMALL_NLL_BOUND
+
+
+def test_small_weights_give_one_result_however_tokens_come(
+    small_engine: Engine, reference: Arrays
+) -> None:
+    """The compiled loop for single tokens and the product for many agree."""
+    token_ids = reference["token_ids"].tolist()
+    first, *others = (
+        np.array(small_engine.score(token_ids, chunk_sizes=chunk_sizes))
+        for chunk_sizes in CHUNKINGS.values()
+    )
+    for other in others:
+        assert np.abs(first - other).max() < NLL_BOUND
+
+
 def test_memory_off_equals_the_bare_backbone(engine: Engine, reference: Arrays) -> None:
     token_ids = reference["token_ids"].tolist()
     engine.use_memory(False)
@@ -87,8 +132,14 @@ def test_memory_off_equals_the_bare_backbone(engine: Engine, reference: Arrays) 
 def test_deltas_equal_engram_peft(
     name: str, reference: Arrays, adapter: Callable[[str], Path]
 ) -> None:
-    memory = AttachedMemory(read_memory(read_header(adapter(name))), "mmap")
     n_tokens = 32  # the reference holds the first 32 positions
+    memory = AttachedMemory(
+        read_memory(read_header(adapter(name))),
+        "mmap",
+        max_tokens=n_tokens,
+        max_batch=n_tokens,
+        weight_type=RowType.F32,
+    )
     memory.submit(reference["token_ids"][:n_tokens].tolist())
     for line, layer_id in enumerate(memory.layer_ids):
         hidden = reference[f"{layer_id}.hidden_in"].copy()

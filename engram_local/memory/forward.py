@@ -1,0 +1,248 @@
+"""What happens at a memory layer while llama.cpp waits: compiled, without the GIL.
+
+Waits for the records (the stall), then does what needs the hidden state: query norm,
+gate, convolution, add. The arithmetic is that of fusion.py, which tests compare; the
+source of the formulas stands there.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+from numba import carray
+from numba.extending import register_jitable
+from numpy.typing import NDArray
+
+from engram_local.kernels import native
+from engram_local.memory.fuse import fuse
+from engram_local.memory.handover import (
+    ERROR,
+    FIRST_READY,
+    N_ACQUIRED,
+    N_CONTROL,
+    N_COUNTERS,
+    N_GATES,
+    N_PASSED,
+    N_PREPARED,
+    N_READY,
+    N_SUBMITTED,
+    N_WAITS,
+    NOT_SUBMITTED,
+    STALL_NS,
+    WORK,
+    Handover,
+    semaphore,
+)
+from engram_local.memory.libc import (
+    SEMAPHORE_BYTES,
+    now_ns,
+    pointer,
+    sem_post,
+    sem_trywait,
+    wait,
+)
+from engram_local.memory.module import FusionWeights
+from engram_local.spec import FusionSpec
+from engram_local.units import MIB
+
+F32 = NDArray[np.float32]
+
+HISTORY_BYTES = 64 * MIB
+"""Bound on the convolution inputs kept for `trim`, all layers together."""
+
+_ARRAYS = (
+    "control",
+    "counters",
+    "gate_sums",
+    "semaphores",
+    "records",
+    "history",
+    "taps",
+    "conv_norm",
+    "scratch",
+    "times",
+)
+_SIZES = (
+    "n_layers",
+    "capacity",
+    "n_history",
+    "hidden_size",
+    "n_branches",
+    "n_taps",
+    "dilation",
+)
+_STATE = np.dtype(
+    [(name, np.int64) for name in (*_ARRAYS, *_SIZES)]
+    + [("norm_epsilon", np.float64), ("conv_norm_epsilon", np.float64)]
+)
+"""All that a function called by C gets: addresses of arrays, sizes, numbers."""
+
+
+class Forward:
+    """Gate and convolution of all layers of a memory, for one sequence.
+
+    `address` and `state` are what a hook gets (llama/hook.py).
+    """
+
+    def __init__(
+        self, weights: tuple[FusionWeights, ...], spec: FusionSpec, handover: Handover
+    ) -> None:
+        self._spec = spec
+        self._lost = 0
+        """Inputs of positions before this one have been overwritten."""
+
+        n_layers, width = len(weights), spec.n_branches * spec.hidden_size
+        n_most = len(handover.canonical_ids)
+        n_affordable = max(HISTORY_BYTES // (4 * width * n_layers), 4 * spec.reach)
+        self._n_history = max(min(n_affordable, n_most), spec.reach + 1)
+        self._arrays: dict[str, NDArray[Any]] = {
+            "control": handover.control,
+            "counters": handover.counters,
+            "gate_sums": handover.gate_sums,
+            "semaphores": handover.semaphores,
+            "records": handover.records,
+            # Position p lies in row p modulo the number of rows.
+            "history": np.zeros((n_layers, self._n_history, width), np.float32),
+            "taps": np.stack([_taps(layer, spec) for layer in weights]),
+            "conv_norm": np.stack([_conv_norm(layer, spec) for layer in weights]),
+            "scratch": np.zeros((2, spec.hidden_size), np.float32),
+            "times": np.zeros(2, np.int64),
+        }
+        self._state = self._make_state()
+        self.address = int(_native().address)
+        self.state = int(self._state.ctypes.data)
+
+    def add_deltas(self, line: int, hidden: F32) -> bool:
+        """Do by hand what a hook does; False if ERROR in the hand-over says why not.
+
+        hidden: (n_tokens, d) float32, the next tokens, changed in place.
+        """
+        function = _native().ctypes
+        return bool(function(line, hidden.ctypes.data, len(hidden), self.state) == 0)
+
+    def can_drop(self, n_kept: int, n_passed: int) -> bool:
+        """Return whether the convolution can go back from `n_passed` to `n_kept`."""
+        self._lost = max(self._lost, n_passed - self._n_history)
+        return not self._spec.reach or max(0, n_kept - self._spec.reach) >= self._lost
+
+    def reset(self) -> None:
+        """Forget the sequence."""
+        self._lost = 0
+
+    def _make_state(self) -> Any:
+        spec, state = self._spec, np.zeros(1, _STATE)
+        for name, array in self._arrays.items():
+            state[name] = array.ctypes.data
+        state["n_layers"], state["capacity"], _ = self._arrays["records"].shape
+        state["n_history"] = self._n_history
+        state["hidden_size"], state["n_branches"] = spec.hidden_size, spec.n_branches
+        state["n_taps"], state["dilation"] = spec.conv_kernel, spec.conv_dilation
+        state["norm_epsilon"] = spec.norm_epsilon
+        state["conv_norm_epsilon"] = spec.conv_norm_epsilon
+        return state
+
+
+def _taps(weights: FusionWeights, spec: FusionSpec) -> F32:
+    """(taps, B * d): one tap's weights are neighbours."""
+    if weights.conv is None:
+        return np.zeros((0, spec.n_branches * spec.hidden_size), np.float32)
+    return np.ascontiguousarray(weights.conv.T)
+
+
+def _conv_norm(weights: FusionWeights, spec: FusionSpec) -> F32:
+    if weights.conv_norm is None:
+        return np.zeros((spec.n_branches, spec.hidden_size), np.float32)
+    return weights.conv_norm
+
+
+@cache
+def _native() -> Any:
+    pointer_type = numba.types.voidptr
+    signature = numba.i4(numba.i8, pointer_type, numba.i8, pointer_type)
+    return native(signature)(_on_hidden)
+
+
+def _on_hidden(line, hidden, n_tokens, state):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The type of a native hook: llama/hook.py, NATIVE_FUNCTION."""
+    one = carray(state, (1,), _STATE)[0]
+    streams = carray(hidden, (n_tokens, one.hidden_size), np.float32)
+    return np.int32(_add_deltas(line, streams, one))
+
+
+@register_jitable
+def _add_deltas(line, hidden, state):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Wait for records and add them, in pieces as they come; return 0 or ERROR."""
+    n_layers = state.n_layers
+    control = carray(pointer(state.control), (N_CONTROL,), np.int64)
+    counters = carray(pointer(state.counters), (n_layers, N_COUNTERS), np.int64)[line]
+    semaphores = carray(
+        pointer(state.semaphores), (FIRST_READY + n_layers, SEMAPHORE_BYTES), np.uint8
+    )
+    n_tokens = hidden.shape[0]
+    if counters[N_PASSED] + n_tokens > control[N_SUBMITTED]:
+        control[ERROR] = NOT_SUBMITTED
+        return control[ERROR]
+    counters[N_WAITS] += 1
+    counters[N_READY] += 1
+    done = 0
+    while done < n_tokens:
+        _acquire(line, control, counters, semaphores, state)
+        if control[ERROR] != 0:
+            return control[ERROR]
+        first = counters[N_PASSED] % state.capacity
+        n_piece = min(
+            counters[N_ACQUIRED] - counters[N_PASSED],
+            n_tokens - done,
+            state.capacity - first,
+        )
+        _fuse_piece(line, hidden[done : done + n_piece], first, counters, state)
+        counters[N_PASSED] += n_piece
+        done += n_piece
+        if n_tokens > 1:  # the ring has room again
+            sem_post(semaphore(semaphores, WORK))
+    return 0
+
+
+@register_jitable
+def _acquire(line, control, counters, semaphores, state):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Sleep until there is a record that has not been passed, or an error."""
+    ready = semaphore(semaphores, FIRST_READY + line)
+    began_ns = np.int64(0)
+    while counters[N_ACQUIRED] == counters[N_PASSED] and control[ERROR] == 0:
+        if sem_trywait(ready) != 0:
+            if began_ns == 0:
+                began_ns = now_ns(carray(pointer(state.times), (2,), np.int64))
+                counters[N_READY] -= 1
+            wait(ready)
+        counters[N_ACQUIRED] = counters[N_PREPARED]
+    if began_ns != 0:
+        ended_ns = now_ns(carray(pointer(state.times), (2,), np.int64))
+        control[STALL_NS] += ended_ns - began_ns
+
+
+@register_jitable
+def _fuse_piece(line, hidden, first, counters, state):  # type: ignore[no-untyped-def]  # pragma: no cover
+    n_layers, n_branches, d = state.n_layers, state.n_branches, state.hidden_size
+    width = n_branches * d
+    records = carray(
+        pointer(state.records), (n_layers, state.capacity, width + d), np.float32
+    )[line]
+    sums = carray(pointer(state.gate_sums), (n_layers,), np.float64)
+    sums[line] += fuse(
+        hidden.reshape((hidden.shape[0], 1, d)),
+        records[first : first + hidden.shape[0]],
+        counters[N_PASSED],
+        carray(pointer(state.history), (n_layers, state.n_history, width), np.float32)[
+            line
+        ],
+        carray(pointer(state.taps), (n_layers, state.n_taps, width), np.float32)[line],
+        carray(pointer(state.conv_norm), (n_layers, n_branches, d), np.float32)[line],
+        state.dilation,
+        state.norm_epsilon,
+        state.conv_norm_epsilon,
+        carray(pointer(state.scratch), (2, d), np.float32),
+    )
+    counters[N_GATES] += hidden.shape[0] * n_branches

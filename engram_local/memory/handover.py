@@ -1,0 +1,126 @@
+"""What the prefetch thread and the forward pass share, without the GIL.
+
+Ids go in at one end, records (projector.py) come out at the other. For every layer
+
+    n_passed <= n_prepared <= n_submitted
+
+are counts of tokens of the sequence; a record waits in a ring between `prepared` and
+`passed`. Semaphores of libc put the one who is too early to sleep, and order what the
+other wrote before (an array that is polled in a loop could be read once and never
+again). The layout is flat, so that a function called by C finds everything by address.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba.extending import register_jitable
+
+from engram_local.kernels import kernel
+from engram_local.memory.libc import SEMAPHORE_BYTES, pointer, sem_init, sem_post, wait
+from engram_local.units import MIB
+
+RECORD_BYTES = 48 * MIB
+"""Bound on the rings of all layers; one batch ahead is enough to hide its making."""
+
+# control: one number for the whole memory.
+N_SUBMITTED, STOP, ERROR, ERROR_LINE, ERROR_ROW, STALL_NS, N_CONTROL = range(7)
+
+# counters: one line of numbers per layer.
+N_PREPARED, N_PASSED, N_ACQUIRED, N_WAITS, N_READY, N_GATES, N_COUNTERS = range(7)
+
+# Values of ERROR.
+ROW_NOT_FINITE, FILE_TOO_SHORT, RAISED, NOT_SUBMITTED = range(1, 5)
+
+# Semaphores: who may prepare; that there is work; then per layer, that records came.
+BUSY, WORK, FIRST_READY = range(3)
+
+
+class Handover:
+    """The shared arrays of one memory and one sequence."""
+
+    def __init__(
+        self,
+        *,
+        n_layers: int,
+        record_size: int,
+        max_tokens: int,
+        max_batch: int,
+        bounded: bool,
+    ) -> None:
+        """record_size: floats of one record. max_tokens: of the sequence; max_batch:
+        of a decode. bounded: a ring may be shorter than a batch, which needs a thread
+        that fills it while it is emptied.
+        """
+        n_affordable = RECORD_BYTES // (4 * record_size * n_layers)
+        capacity = max(1, min(max_batch, n_affordable)) if bounded else max_batch
+        self.canonical_ids = np.zeros(max_tokens, np.int64)
+        self.records = np.zeros((n_layers, capacity, record_size), np.float32)
+        self.control = np.zeros(N_CONTROL, np.int64)
+        self.counters = np.zeros((n_layers, N_COUNTERS), np.int64)
+        self.gate_sums = np.zeros(n_layers, np.float64)
+        self.semaphores = np.zeros((FIRST_READY + n_layers, SEMAPHORE_BYTES), np.uint8)
+        for line in range(len(self.semaphores)):
+            _init(self.semaphores, line, int(line == BUSY))
+
+    def acquire(self) -> None:
+        """Keep others from preparing until `release`."""
+        _wait(self.semaphores, BUSY)
+
+    def release(self) -> None:
+        """End what `acquire` began."""
+        _post(self.semaphores, BUSY)
+
+    def announce_work(self) -> None:
+        """Wake the prefetch thread."""
+        _post(self.semaphores, WORK)
+
+    def publish(self, line: int, n_tokens: int) -> None:
+        """Hand over records that have been written behind `n_prepared`."""
+        self.counters[line, N_PREPARED] += n_tokens
+        _post(self.semaphores, FIRST_READY + line)
+
+    def fail(self) -> None:
+        """Wake all who wait for records; they find ERROR set."""
+        _fail(self.control, self.semaphores, RAISED)
+
+    def rewind(self, n_tokens: int) -> None:
+        """Go back to the first tokens of the sequence; between `acquire` and
+        `release`, and not while a graph is computed.
+        """
+        self.control[N_SUBMITTED] = n_tokens
+        self.control[ERROR] = 0
+        self.counters[:, [N_PREPARED, N_PASSED, N_ACQUIRED]] = n_tokens
+
+
+@register_jitable
+def semaphore(semaphores, line):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Return the pointer of one of the semaphores."""
+    return pointer(np.int64(semaphores.ctypes.data) + line * SEMAPHORE_BYTES)
+
+
+@register_jitable
+def fail(control, semaphores, error):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Note an error and wake all who wait for records."""
+    control[ERROR] = error
+    for line in range(FIRST_READY, semaphores.shape[0]):
+        sem_post(semaphore(semaphores, line))
+
+
+@kernel("void(u1[:, ::1], i8, i8)")
+def _init(semaphores, line, value):  # type: ignore[no-untyped-def]  # pragma: no cover
+    sem_init(semaphore(semaphores, line), np.int32(0), np.uint32(value))
+
+
+@kernel("void(u1[:, ::1], i8)")
+def _post(semaphores, line):  # type: ignore[no-untyped-def]  # pragma: no cover
+    sem_post(semaphore(semaphores, line))
+
+
+@kernel("void(u1[:, ::1], i8)")
+def _wait(semaphores, line):  # type: ignore[no-untyped-def]  # pragma: no cover
+    wait(semaphore(semaphores, line))
+
+
+@kernel("void(i8[::1], u1[:, ::1], i8)")
+def _fail(control, semaphores, error):  # type: ignore[no-untyped-def]  # pragma: no cover
+    fail(control, semaphores, error)

@@ -1,0 +1,355 @@
+"""Ids -> records: hash, gather, decode, project. Everything that needs tokens alone.
+
+Single tokens go through one compiled loop without the GIL (`_serve`); long pieces, and
+tables whose rows cannot be read in place, through numpy and `Table.gather`. Tests
+compare the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numba
+import numpy as np
+from numba import carray
+from numba.extending import register_jitable
+from numpy.typing import NDArray
+
+from engram_local.kernels import kernel
+from engram_local.memory.handover import (
+    BUSY,
+    ERROR,
+    ERROR_LINE,
+    ERROR_ROW,
+    FILE_TOO_SHORT,
+    FIRST_READY,
+    N_PASSED,
+    N_PREPARED,
+    N_SUBMITTED,
+    NOT_SUBMITTED,
+    ROW_NOT_FINITE,
+    STOP,
+    WORK,
+    Handover,
+    fail,
+    semaphore,
+)
+from engram_local.memory.hashing import RowHasher, hash_rows
+from engram_local.memory.libc import file_bytes, pointer, sem_post, wait
+from engram_local.memory.module import MemoryModule
+from engram_local.memory.projector import Projector, finish_records, project_token
+from engram_local.memory.rows import CODES, E4M3, E8M0, decode
+from engram_local.memory.table import Table, gather_finite, not_finite
+from engram_local.spec import Boundary, RowType
+
+F32 = NDArray[np.float32]
+
+_LONG = 8
+"""From this many tokens on, one matrix product beats token by token."""
+
+_NOTHING_TO_DO, _STOPPED = -1, -2
+
+_ARRAYS = (
+    "multipliers",
+    "shifts",
+    "sizes",
+    "offsets",
+    "matrix",
+    "bias",
+    "scale",
+    "row_ids",
+    "starts",
+    "rows",
+)
+_NUMBERS = (
+    "in_place",  # 0: rows come from `Table.gather`
+    "table",
+    "table_bytes",
+    "row_bytes",
+    "row_code",
+    "descriptor",
+    "file_bytes",
+    "max_ngram",
+    "n_slots",
+    "width",
+    "fill_id",
+    "eos_rule",
+    "n_branches",
+    "hidden_size",
+)
+_LAYER = np.dtype(
+    [(name, np.int64) for name in (*_ARRAYS, *_NUMBERS)] + [("epsilon", np.float64)]
+)
+"""What the compiled loop knows of a layer: addresses of arrays, then numbers."""
+
+
+class Preparer:
+    """Makes records for a hand-over; used by one thread, the prefetcher or another."""
+
+    def __init__(
+        self,
+        module: MemoryModule,
+        tables: Sequence[Table],
+        handover: Handover,
+        weight_type: RowType,
+    ) -> None:
+        self._handover = handover
+        self._error: BaseException | None = None
+        self._layers = [
+            _Layer(module, line, table, weight_type)
+            for line, table in enumerate(tables)
+        ]
+        self._states = np.concatenate([layer.state for layer in self._layers])
+
+    def work(self, *, wait_for_more: bool) -> None:
+        """Prepare what was submitted and has room; then return, or wait for more.
+
+        What goes wrong is kept for `raise_error`, and ends the forward pass. Returns
+        when STOP is set in the hand-over.
+        """
+        while (line := self._serve(wait_for_more)) >= 0:
+            self._handover.acquire()
+            try:
+                self._prepare_piece(line)
+            except BaseException as error:  # noqa: BLE001 - raised in another thread
+                self._error = error
+                self._handover.fail()
+            finally:
+                self._handover.release()
+
+    def raise_error(self) -> None:
+        """Raise why records cannot be had, if that is so."""
+        code, line, row_id = self._handover.control[[ERROR, ERROR_LINE, ERROR_ROW]]
+        assert code != NOT_SUBMITTED, (
+            "a hidden state arrived for tokens that were not submitted"
+        )
+        if code == FILE_TOO_SHORT:  # this says how short
+            gather_finite(self._layers[line].table, np.zeros(1, np.int64), 0)
+        if code == ROW_NOT_FINITE:
+            raise not_finite(row_id, self._layers[line].layer_id)
+        if code:
+            assert self._error is not None
+            raise self._error
+
+    def _serve(self, wait_for_more: bool) -> int:
+        handover = self._handover
+        line: int = _serve(
+            self._states,
+            handover.control,
+            handover.counters,
+            handover.canonical_ids,
+            handover.records,
+            handover.semaphores,
+            wait_for_more,
+            E4M3,
+            E8M0,
+        )
+        return line
+
+    def _prepare_piece(self, line: int) -> None:
+        """Make as many records as there is room for, by a matrix product."""
+        handover, layer = self._handover, self._layers[line]
+        capacity = handover.records.shape[1]
+        start = int(handover.counters[line, N_PREPARED])
+        n_tokens = int(_piece(handover.control, handover.counters, line, capacity))
+        first = start % capacity
+        n_before = min(start, layer.hasher.context)
+        ids = handover.canonical_ids[start - n_before : start + n_tokens]
+        row_ids = layer.hasher.row_ids(ids, n_before)
+        rows = gather_finite(layer.table, row_ids.reshape(-1), layer.layer_id)
+        rows = rows.reshape(n_tokens, -1)
+        layer.projector.project(rows, handover.records[line, first : first + n_tokens])
+        handover.publish(line, n_tokens)
+
+
+class _Layer:
+    """What one memory layer needs: its hash, its rows, its weights."""
+
+    def __init__(
+        self, module: MemoryModule, line: int, table: Table, weight_type: RowType
+    ) -> None:
+        spec, self.table = module.spec.layers[line], table
+        self.layer_id = spec.layer_id
+        self.hasher = RowHasher(spec.hash)
+        self.projector = Projector(module.weights[line], module.fusion, weight_type)
+        self._row_ids = np.zeros((1, spec.hash.n_slots), np.int64)
+        self._starts = np.zeros(spec.hash.n_slots, np.int64)
+        self._rows = np.zeros((spec.hash.n_slots, spec.table.width), np.float32)
+        self.state = self._make_state(weight_type)
+        self.state["n_branches"] = module.fusion.n_branches
+        self.state["hidden_size"] = module.fusion.hidden_size
+        self.state["epsilon"] = module.fusion.norm_epsilon
+
+    def _make_state(self, weight_type: RowType) -> Any:
+        state = np.zeros(1, _LAYER)
+        hasher, projector = self.hasher, self.projector
+        for name, array in (
+            ("multipliers", hasher.multipliers),
+            ("shifts", hasher.shifts),
+            ("sizes", hasher.sizes),
+            ("offsets", hasher.offsets),
+            ("matrix", projector.matrix),
+            ("bias", projector.bias),
+            ("scale", projector.scale),
+            ("row_ids", self._row_ids),
+            ("starts", self._starts),
+            ("rows", self._rows),
+        ):
+            state[name] = array.ctypes.data
+        table, place = self.table.spec, self.table.in_place()
+        if place is not None and weight_type is RowType.BF16:
+            state["in_place"], state["table"] = 1, place.address
+            state["descriptor"] = place.descriptor
+            state["file_bytes"] = place.file_bytes
+        state["table_bytes"], state["row_bytes"] = table.n_bytes, table.row_bytes
+        state["row_code"], state["width"] = CODES[table.row_type], table.width
+        state["max_ngram"] = hasher.spec.max_ngram
+        state["n_slots"] = hasher.spec.n_slots
+        state["fill_id"] = hasher.spec.fill_id
+        state["eos_rule"] = hasher.spec.boundary is Boundary.EOS
+        return state
+
+
+@kernel("i8(i8[::1], i8[:, ::1], i8, i8)")
+def _piece(control, counters, line, capacity):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Return how many records of a layer can be made at once."""
+    n_prepared = counters[line, N_PREPARED]
+    room = capacity - (n_prepared - counters[line, N_PASSED])
+    to_end = capacity - n_prepared % capacity  # of the ring
+    return min(control[N_SUBMITTED] - n_prepared, room, to_end)
+
+
+@register_jitable
+def _next_layer(control, counters, capacity):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Return the layer that is furthest behind, of those with work and room.
+
+    The layer whose record is waited for has room, so nobody waits forever.
+    """
+    chosen = _NOTHING_TO_DO
+    if control[ERROR] == 0:
+        for line in range(counters.shape[0]):
+            if _piece(control, counters, line, capacity) > 0 and (
+                chosen < 0 or counters[line, N_PREPARED] < counters[chosen, N_PREPARED]
+            ):
+                chosen = line
+    return chosen
+
+
+@register_jitable
+def _all_finite(rows):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Return the first row that holds NaN or infinity, or -1."""
+    for row in range(rows.shape[0]):
+        total = np.float32(0)
+        for i in range(rows.shape[1]):
+            total += rows[row, i] * np.float32(0)
+        if total != 0:  # NaN
+            return row
+    return -1
+
+
+@register_jitable
+def _prepare_token(layer, position, canonical_ids, record, control, e4m3, e8m0):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Make one record in place; return 0 or ERROR."""
+    if layer.descriptor >= 0 and file_bytes(layer.descriptor) < layer.file_bytes:
+        return FILE_TOO_SHORT
+    n_slots, n_orders = layer.n_slots, layer.max_ngram - 1
+    n_before = min(position, n_orders)
+    row_ids = carray(pointer(layer.row_ids), (1, n_slots), np.int64)
+    hash_rows(
+        canonical_ids[position - n_before : position + 1],
+        n_before,
+        carray(pointer(layer.multipliers), (layer.max_ngram,), np.uint64),
+        carray(pointer(layer.shifts), (n_orders, layer.max_ngram), np.int64),
+        carray(pointer(layer.sizes), (n_slots,), np.uint64),
+        carray(pointer(layer.offsets), (n_slots,), np.uint64),
+        layer.fill_id,
+        layer.eos_rule != 0,
+        row_ids,
+    )
+    starts = carray(pointer(layer.starts), (n_slots,), np.int64)
+    for slot in range(n_slots):
+        starts[slot] = row_ids[0, slot] * layer.row_bytes
+    rows = carray(pointer(layer.rows), (n_slots, layer.width), np.float32)
+    table = carray(pointer(layer.table), (layer.table_bytes,), np.uint8)
+    decode(table, starts, layer.row_code, e4m3, e8m0, rows)
+    broken = _all_finite(rows)
+    if broken >= 0:
+        control[ERROR_ROW] = row_ids[0, broken]
+        return ROW_NOT_FINITE
+    n_values = n_slots * layer.width
+    matrix = carray(pointer(layer.matrix), (record.shape[1], n_values), np.uint16)
+    project_token(matrix, rows.reshape(n_values), record[0])
+    finish_records(
+        record,
+        carray(pointer(layer.bias), (record.shape[1],), np.float32),
+        carray(pointer(layer.scale), (layer.n_branches, layer.hidden_size), np.float32),
+        layer.epsilon,
+    )
+    return 0
+
+
+@kernel(
+    numba.i8(
+        numba.from_dtype(_LAYER)[::1],
+        numba.i8[::1],
+        numba.i8[:, ::1],
+        numba.i8[::1],
+        numba.f4[:, :, ::1],
+        numba.u1[:, ::1],
+        numba.b1,
+        numba.f4[::1],
+        numba.f4[::1],
+    )
+)
+def _serve(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    layers,
+    control,
+    counters,
+    canonical_ids,
+    records,
+    semaphores,
+    wait_for_more,
+    e4m3,
+    e8m0,
+):
+    """Prepare token by token until STOP, or until there is nothing to do.
+
+    Returns the number of a layer whose next piece is not for this loop.
+    """
+    busy = semaphore(semaphores, BUSY)
+    capacity = records.shape[1]
+    while control[STOP] == 0:
+        wait(busy)
+        line = _next_layer(control, counters, capacity)
+        if line == _NOTHING_TO_DO:
+            sem_post(busy)
+            if not wait_for_more:
+                return _NOTHING_TO_DO
+            wait(semaphore(semaphores, WORK))
+            continue
+        if (
+            layers[line].in_place == 0
+            or _piece(control, counters, line, capacity) >= _LONG
+        ):
+            sem_post(busy)
+            return line
+        position = counters[line, N_PREPARED]
+        first = position % capacity
+        error = _prepare_token(
+            layers[line],
+            position,
+            canonical_ids,
+            records[line, first : first + 1],
+            control,
+            e4m3,
+            e8m0,
+        )
+        if error != 0:
+            control[ERROR_LINE] = line
+            fail(control, semaphores, error)
+        else:
+            counters[line, N_PREPARED] += 1
+            sem_post(semaphore(semaphores, FIRST_READY + line))
+        sem_post(busy)
+    return _STOPPED
