@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engram_local.errors import FileError, FormatError
-from engram_local.formats import engram_writer
+from engram_local.formats import engram_writer, pieces
 from engram_local.formats.engram_gguf import matches, read_fingerprint, read_memory
 from engram_local.formats.engram_writer import write_memory
 from engram_local.formats.header import Header, read_header
@@ -547,7 +547,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_what_was_there(
     def no_space(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(engram_writer, "_write_tensors", no_space)
+    monkeypatch.setattr(pieces, "_write_pieces", no_space)
     with pytest.raises(FileError, match="No space left on device") as caught:
         write_memory(path, memory.module, memory.rows, architecture="llama")
     assert caught.value.exit_code == 3
@@ -560,7 +560,7 @@ def test_too_little_space_is_seen_before_writing(
     memory = make_memory(path)
     usage = shutil.disk_usage(path.parent)._replace(free=100)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(FileError, match="has 100 B free, the table needs 2") as caught:
+    with pytest.raises(FileError, match=r"100 B free, memory\.gguf needs 39") as caught:
         write_memory(path, memory.module, memory.rows, architecture="llama")
     assert caught.value.hint is not None
     assert_only(path, None)
