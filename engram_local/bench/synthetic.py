@@ -55,7 +55,7 @@ SHAPES = {
 ROW_TYPES = (RowType.Q8_0, RowType.F16, RowType.Q4_0)
 """What the rows of a synthetic memory may be stored as."""
 
-_CUSTOM = re.compile(r"(\d+)x(\d+)")
+_CUSTOM = re.compile(r"(\d{2,6})x(\d{1,4})")
 _HEAD_SIZE = 64
 _TILE_BYTES = 64 * MIB
 _QUANT_STD = {RowType.Q8_0: 256 / 12**0.5, RowType.Q4_0: 16 / 12**0.5}
@@ -65,7 +65,10 @@ _DELTA_STD = 0.01  # small beside the hidden state
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryShape:
-    """The numbers of a memory; the defaults are those of the shipped one."""
+    """The numbers of a memory; the defaults are those of the shipped one.
+
+    Raises UsageError, or FormatError if the width does not fit the row type.
+    """
 
     layer_ids: tuple[int, ...] = (2, 14)
     """Ascending; `spread_layers` places any number of them."""
@@ -131,7 +134,7 @@ def parse_shape(text: str) -> BackboneShape:
 
 
 def _custom_shape(width: int, depth: int) -> BackboneShape:
-    """Heads of 64, about seven queries per key, ffn 5.5 times the width (Qwen2.5)."""
+    """Heads of 64, six or more queries per key, ffn 5.5 times the width (Qwen2.5)."""
     n_heads = width // _HEAD_SIZE
     most = max(1, n_heads // 6)
     return BackboneShape(
