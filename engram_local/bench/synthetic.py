@@ -78,7 +78,7 @@ class MemoryShape:
     width: int = 32
     row_type: RowType = RowType.Q8_0
     table_bytes: int = 8 * MIB
-    """Of all layers together; the table becomes a few rows larger."""
+    """Of all layers together; a little more, as each slot has a prime of its own."""
 
     real_bytes: int | None = None
     """Bytes of each layer's table that are random data, from its start; the rest is a

@@ -592,6 +592,27 @@ def test_an_interrupted_write_leaves_what_was_there(
     assert_only(path, old)
 
 
+def test_a_file_gets_its_name_when_it_is_on_the_drive(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power failure there is the old file or the whole new one."""
+    memory, steps = make_memory(path), list[str]()
+    fsync, rename = os.fsync, os.replace
+
+    def recording_fsync(descriptor: int) -> None:
+        steps.append("on the drive")
+        fsync(descriptor)
+
+    def recording_replace(part: Path, whole: Path) -> None:
+        steps.append("named")
+        rename(part, whole)
+
+    monkeypatch.setattr(os, "fsync", recording_fsync)
+    monkeypatch.setattr(os, "replace", recording_replace)
+    write_memory(path, memory.module, memory.rows, architecture="llama")
+    assert steps == ["on the drive", "named"]
+
+
 def test_a_full_disk_is_a_sentence_and_leaves_what_was_there(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
