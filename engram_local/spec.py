@@ -265,3 +265,31 @@ class BackboneSpec:
     file_bytes: int
     context_length: int
     fingerprint: Fingerprint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackboneShape:
+    """The numbers that a llama-like backbone is built from."""
+
+    n_layers: int
+    hidden_size: int
+    n_heads: int
+    n_kv_heads: int
+    """Heads of keys and values; each is shared by `n_heads / n_kv_heads` queries."""
+
+    ffn_size: int
+
+    def __post_init__(self) -> None:
+        numbers = (self.n_layers, self.n_kv_heads, self.n_heads, self.ffn_size)
+        if min(numbers) < 1 or self.n_heads % self.n_kv_heads:
+            raise FormatError(f"a backbone of the shape {self} does not exist")
+        if self.hidden_size < 1 or self.hidden_size % (2 * self.n_heads):
+            raise FormatError(
+                f"a hidden size of {self.hidden_size} does not split into "
+                f"{self.n_heads} heads of an even width"
+            )
+
+    @property
+    def head_size(self) -> int:
+        """Values of one head."""
+        return self.hidden_size // self.n_heads

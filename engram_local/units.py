@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
+TIB = 1024 * GIB
 
 
 def format_bytes(n_bytes: int) -> str:
@@ -15,6 +17,22 @@ def format_bytes(n_bytes: int) -> str:
         if n_bytes >= unit_bytes:
             return f"{n_bytes / unit_bytes:.1f} {name}"
     return f"{n_bytes} B"
+
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_FACTORS = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": TIB}
+
+
+def parse_bytes(text: str) -> int:
+    """Return the bytes of a size: `4096`, `512M`, `1.5 GiB`; units are binary.
+
+    Raises ValueError for anything else.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no size; sizes look like 512M or 1.5G")
+    number, unit = match.groups()
+    return int(float(number) * _FACTORS[unit.upper()])
 
 
 def format_count(count: int) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from engram_local.errors import FormatError
 from engram_local.spec import (
+    BackboneShape,
     Boundary,
     FusionSpec,
     HashSpec,
@@ -131,3 +132,28 @@ def test_specs_are_frozen(spec: Any) -> None:
     name = type(spec).__dataclass_fields__.popitem()[0]
     with pytest.raises(FrozenInstanceError):
         setattr(spec, name, 1)
+
+
+SHAPE = BackboneShape(n_layers=2, hidden_size=96, n_heads=6, n_kv_heads=2, ffn_size=256)
+
+
+def test_heads_share_the_hidden_size() -> None:
+    assert SHAPE.head_size == 16
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n_layers": 0},
+        {"ffn_size": 0},
+        {"n_kv_heads": 4},  # 6 queries cannot share 4 keys evenly
+        {"n_kv_heads": 0},
+        {"n_heads": 0},
+        {"hidden_size": 0},
+        {"hidden_size": 100},
+        {"n_heads": 32, "n_kv_heads": 1},  # heads of 3 cannot be rotated in pairs
+    ],
+)
+def test_shapes_that_cannot_be_built_are_refused(change: dict[str, int]) -> None:
+    with pytest.raises(FormatError, match=r"does not exist|does not split"):
+        replace(SHAPE, **change)

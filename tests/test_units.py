@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from engram_local.units import GIB, KIB, MIB, escape_control, format_bytes, format_count
+from engram_local.units import (
+    GIB,
+    KIB,
+    MIB,
+    TIB,
+    escape_control,
+    format_bytes,
+    format_count,
+    parse_bytes,
+)
 
 
 @pytest.mark.parametrize(
@@ -23,6 +32,33 @@ from engram_local.units import GIB, KIB, MIB, escape_control, format_bytes, form
 )
 def test_bytes_are_shown_in_binary_units(n_bytes: int, text: str) -> None:
     assert format_bytes(n_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [
+        ("0", 0),
+        ("4096", 4096),
+        ("100K", 100 * KIB),
+        ("512M", 512 * MIB),
+        ("30G", 30 * GIB),
+        ("1.5g", 3 * GIB // 2),
+        ("2T", 2 * TIB),
+        (" 8.5 MiB ", 17 * MIB // 2),
+        ("64kb", 64 * KIB),
+        ("7B", 7),
+    ],
+)
+def test_sizes_are_parsed_in_binary_units(text: str, n_bytes: int) -> None:
+    assert parse_bytes(text) == n_bytes
+
+
+@pytest.mark.parametrize(
+    "text", ["", "G", "-1G", "1e9", "30X", "1,5G", "30 GB s", "nan"]
+)
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no size; sizes look like 512M"):
+        parse_bytes(text)
 
 
 @pytest.mark.parametrize(

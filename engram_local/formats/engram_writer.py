@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter
+from gguf import GGUFValueType, GGUFWriter
 from numpy.typing import NDArray
 
-from engram_local.errors import FileError, FormatError
+from engram_local.errors import FormatError
 from engram_local.formats.engram_gguf import (
     ADAPTER_TYPE,
     TYPE_IDS,
     tensor_name,
     weight_layout,
 )
-from engram_local.formats.header import DEFAULT_ALIGNMENT
+from engram_local.formats.pieces import Piece, Progress, write_gguf
 from engram_local.memory.module import MemoryModule
 from engram_local.memory.rows import encode_rows
-from engram_local.spec import LayerSpec, RowType
-from engram_local.units import format_bytes
+from engram_local.spec import LayerSpec, RowType, TableSpec
 
 F32 = NDArray[np.float32]
-Progress = Callable[[int, int], None]
-"""Called with bytes done and bytes in all."""
 
 _CHUNK_ROWS = 65_536
 
@@ -43,20 +36,21 @@ class RowSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Piece:
-    """One tensor to be written."""
+class StoredRows:
+    """Rows of one layer as they lie in the file; encoding takes longer than a drive."""
 
-    name: str
-    shape: tuple[int, ...]
-    row_type: RowType
-    n_bytes: int
     chunks: Iterable[NDArray[np.uint8]]
+    """C order, of any shape."""
+
+    n_bytes: int
+    """Of all chunks. What the table has beyond them is a hole in the file: rows that
+    read as zeros and take no space."""
 
 
 def write_memory(
     path: Path,
     module: MemoryModule,
-    rows: Sequence[RowSource],
+    rows: Sequence[RowSource | StoredRows],
     *,
     architecture: str,
     matrix_type: RowType = RowType.F32,
@@ -69,21 +63,14 @@ def write_memory(
     Raises FileError if the file cannot be written.
     """
     _check_uniform(module)
-    part = path.with_name(path.name + ".part")
-    try:
-        if path.is_dir():  # else it is noticed when all is written
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        _check_space(path, module)
-        _write(part, module, rows, architecture, matrix_type, progress)
-        os.replace(part, path)
-    except OSError as error:
-        raise FileError(
-            f"{path} cannot be written: {error.strerror or error}",
-            hint="choose another place with -o, or free some space",
-        ) from error
-    finally:
-        with suppress(OSError):  # what failed before is the error to tell
-            part.unlink(missing_ok=True)
+    writer = GGUFWriter(None, architecture)
+    _add_keys(writer, module, f"{architecture}.engram")
+    pieces = [
+        piece
+        for line in range(len(module.spec.layers))
+        for piece in _pieces(module, line, rows[line], matrix_type)
+    ]
+    write_gguf(path, writer, pieces, progress)
 
 
 def _check_uniform(module: MemoryModule) -> None:
@@ -106,99 +93,51 @@ def _check_uniform(module: MemoryModule) -> None:
         )
 
 
-def _check_space(path: Path, module: MemoryModule) -> None:
-    free_bytes = shutil.disk_usage(path.parent).free
-    if free_bytes < module.spec.table_bytes:
-        raise FileError(
-            f"{path.parent} has {format_bytes(free_bytes)} free, the table needs "
-            f"{format_bytes(module.spec.table_bytes)}",
-            hint="choose another place with -o, or free some space",
-        )
-
-
-def _write(
-    path: Path,
-    module: MemoryModule,
-    rows: Sequence[RowSource],
-    architecture: str,
-    matrix_type: RowType,
-    progress: Progress | None,
-) -> None:
-    """gguf-py writes the header; the tensors follow in chunks, as it would pad them."""
-    pieces = [
-        piece
-        for line in range(len(module.spec.layers))
-        for piece in _pieces(module, line, rows[line], matrix_type)
-    ]
-    writer = GGUFWriter(None, architecture)
-    try:
-        _add_keys(writer, module, f"{architecture}.engram")
-        for piece in pieces:
-            writer.add_tensor_info(
-                piece.name,
-                piece.shape,
-                np.dtype(np.float32),
-                piece.n_bytes,
-                GGMLQuantizationType(TYPE_IDS[piece.row_type]),
-            )
-        writer.write_header_to_file(path)
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        assert writer.fout is not None
-        _write_tensors(writer.fout[0], pieces, progress)
-    finally:
-        writer.close()
-
-
-def _write_tensors(
-    file: BinaryIO, pieces: Sequence[_Piece], progress: Progress | None
-) -> None:
-    total_bytes = sum(piece.n_bytes for piece in pieces)
-    done_bytes = 0
-    for piece in pieces:
-        file.write(bytes(-file.tell() % DEFAULT_ALIGNMENT))
-        for chunk in piece.chunks:
-            file.write(chunk.data)
-            done_bytes += chunk.nbytes
-            if progress is not None:
-                progress(done_bytes, total_bytes)
-    file.write(bytes(-file.tell() % DEFAULT_ALIGNMENT))
-
-
 def _pieces(
-    module: MemoryModule, line: int, rows: RowSource, matrix_type: RowType
-) -> Iterator[_Piece]:
+    module: MemoryModule,
+    line: int,
+    rows: RowSource | StoredRows,
+    matrix_type: RowType,
+) -> Iterator[Piece]:
     layer, weights = module.spec.layers[line], module.weights[line]
     for field, (name, shape) in weight_layout(layer, module.fusion).items():
         array = getattr(weights, field)
         if array is not None:
             kind = matrix_type if field in ("key", "value") else RowType.F32
             raw = encode_rows(array.reshape(shape[0], -1), kind)
-            yield _Piece(
+            yield Piece(
                 name=tensor_name(layer.layer_id, name),
                 shape=shape,
-                row_type=kind,
+                type_id=TYPE_IDS[kind],
                 n_bytes=raw.nbytes,
                 chunks=[raw],
+                stored_bytes=raw.nbytes,
             )
     yield _table_piece(layer, rows)
 
 
-def _table_piece(layer: LayerSpec, rows: RowSource) -> _Piece:
+def _table_piece(layer: LayerSpec, rows: RowSource | StoredRows) -> Piece:
     table = layer.table
     width = table.row_bytes if table.row_type is RowType.FP8 else table.width
-    return _Piece(
+    stored = rows if isinstance(rows, StoredRows) else _encoded(rows, table)
+    return Piece(
         name=tensor_name(layer.layer_id, "embd.weight"),
         shape=(table.n_rows, width),
-        row_type=table.row_type,
+        type_id=TYPE_IDS[table.row_type],
         n_bytes=table.n_bytes,
-        chunks=(
-            encode_rows(
-                rows[start : min(start + _CHUNK_ROWS, table.n_rows)], table.row_type
-            )
-            for start in range(0, table.n_rows, _CHUNK_ROWS)
-        ),
+        chunks=stored.chunks,
+        stored_bytes=stored.n_bytes,
     )
+
+
+def _encoded(rows: RowSource, table: TableSpec) -> StoredRows:
+    chunks = (
+        encode_rows(
+            rows[start : min(start + _CHUNK_ROWS, table.n_rows)], table.row_type
+        )
+        for start in range(0, table.n_rows, _CHUNK_ROWS)
+    )
+    return StoredRows(chunks=chunks, n_bytes=table.n_bytes)
 
 
 def _add_keys(writer: GGUFWriter, module: MemoryModule, prefix: str) -> None:

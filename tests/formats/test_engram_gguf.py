@@ -17,9 +17,9 @@ import pytest
 from numpy.typing import NDArray
 
 from engram_local.errors import FileError, FormatError
-from engram_local.formats import engram_writer
+from engram_local.formats import engram_writer, pieces
 from engram_local.formats.engram_gguf import matches, read_fingerprint, read_memory
-from engram_local.formats.engram_writer import write_memory
+from engram_local.formats.engram_writer import StoredRows, write_memory
 from engram_local.formats.header import Header, read_header
 from engram_local.memory.module import FusionWeights, MemoryModule
 from engram_local.memory.rows import decode_rows, encode_rows
@@ -179,6 +179,60 @@ def test_gguf_py_reads_what_we_write(path: Path) -> None:
     for layer, rows in zip(memory.module.spec.layers, memory.rows, strict=True):
         found = tensors[f"blk.{layer.layer_id}.engram_embd.weight"].data
         np.testing.assert_array_equal(found, rows)
+
+
+def stored(raw: NDArray[np.uint8], *ends: int) -> StoredRows:
+    """Return rows in chunks that end where they are told to, not between rows."""
+    chunks = np.split(raw.reshape(-1), ends)
+    return StoredRows(chunks=chunks, n_bytes=sum(chunk.nbytes for chunk in chunks))
+
+
+def test_rows_that_are_encoded_already_are_written_as_they_are(path: Path) -> None:
+    memory = make_memory(path, row_type=RowType.Q8_0)
+    write_memory(path, memory.module, memory.rows, architecture="llama")
+    expected = path.read_bytes()
+    encoded = [encode_rows(rows, RowType.Q8_0) for rows in memory.rows]
+    sources = [stored(encoded[0], 100, 101), stored(encoded[1])]
+    write_memory(path, memory.module, sources, architecture="llama")
+    assert path.read_bytes() == expected
+
+
+def test_rows_that_are_not_stored_are_zeros(path: Path) -> None:
+    memory = make_memory(path, row_type=RowType.Q8_0)
+    encoded = [encode_rows(rows, RowType.Q8_0) for rows in memory.rows]
+    sources = [stored(encoded[0][:5]), stored(encoded[1])]
+    write_memory(path, memory.module, sources, architecture="llama")
+    for layer, raw, n_rows in zip(
+        read_memory(read_header(path)).spec.layers, encoded, (5, None), strict=True
+    ):
+        count, offset = layer.table.n_bytes, layer.table.offset_bytes
+        found = np.fromfile(path, np.uint8, count=count, offset=offset)
+        expected = raw.copy()
+        if n_rows is not None:
+            expected[n_rows:] = 0
+        np.testing.assert_array_equal(found, expected.reshape(-1))
+
+
+@pytest.mark.parametrize("n_bytes", [99, 101])
+def test_a_source_of_another_length_is_refused(path: Path, n_bytes: int) -> None:
+    """Its missing rows would read as zeros, its surplus lie in the next tensor."""
+    memory = make_memory(path, row_type=RowType.Q8_0)
+    wrong = StoredRows(chunks=[np.zeros(100, np.uint8)], n_bytes=n_bytes)
+    with pytest.raises(FormatError, match=f"{n_bytes} bytes, its source gave 100"):
+        write_memory(path, memory.module, [wrong, wrong], architecture="llama")
+    assert_only(path, None)
+
+
+def test_a_source_with_too_few_rows_is_refused(path: Path) -> None:
+    memory = make_memory(path)
+    with pytest.raises(FormatError, match="its source gave"):
+        write_memory(
+            path,
+            memory.module,
+            [memory.rows[0][:-1], memory.rows[1]],
+            architecture="llama",
+        )
+    assert_only(path, None)
 
 
 def test_rows_are_written_in_chunks(
@@ -538,6 +592,27 @@ def test_an_interrupted_write_leaves_what_was_there(
     assert_only(path, old)
 
 
+def test_a_file_gets_its_name_when_it_is_on_the_drive(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power failure there is the old file or the whole new one."""
+    memory, steps = make_memory(path), list[str]()
+    fsync, rename = os.fsync, os.replace
+
+    def recording_fsync(descriptor: int) -> None:
+        steps.append("on the drive")
+        fsync(descriptor)
+
+    def recording_replace(part: Path, whole: Path) -> None:
+        steps.append("named")
+        rename(part, whole)
+
+    monkeypatch.setattr(os, "fsync", recording_fsync)
+    monkeypatch.setattr(os, "replace", recording_replace)
+    write_memory(path, memory.module, memory.rows, architecture="llama")
+    assert steps == ["on the drive", "named"]
+
+
 def test_a_full_disk_is_a_sentence_and_leaves_what_was_there(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -547,7 +622,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_what_was_there(
     def no_space(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(engram_writer, "_write_tensors", no_space)
+    monkeypatch.setattr(pieces, "_write_pieces", no_space)
     with pytest.raises(FileError, match="No space left on device") as caught:
         write_memory(path, memory.module, memory.rows, architecture="llama")
     assert caught.value.exit_code == 3
@@ -560,7 +635,7 @@ def test_too_little_space_is_seen_before_writing(
     memory = make_memory(path)
     usage = shutil.disk_usage(path.parent)._replace(free=100)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(FileError, match="has 100 B free, the table needs 2") as caught:
+    with pytest.raises(FileError, match=r"100 B free, memory\.gguf needs 39") as caught:
         write_memory(path, memory.module, memory.rows, architecture="llama")
     assert caught.value.hint is not None
     assert_only(path, None)
