@@ -15,7 +15,7 @@ from engram_local.engine import Engine
 from engram_local.formats.engram_gguf import read_memory
 from engram_local.formats.header import read_header
 from engram_local.memory.attached import AttachedMemory
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, TIERS, skip_without_direct_reads
 from tests.fakes import read_golden
 from tests.model.conftest import EXACT
 
@@ -42,7 +42,7 @@ def reference(name: str) -> Arrays:
 
 @pytest.fixture(
     scope="module",
-    params=[(tier, prefetch) for tier in ("ram", "mmap") for prefetch in (True, False)],
+    params=[(tier, prefetch) for tier in TIERS for prefetch in (True, False)],
     ids=lambda value: f"{value[0]}, prefetch {'on' if value[1] else 'off'}",
 )
 def engine(
@@ -53,6 +53,8 @@ def engine(
 ) -> Iterator[Engine]:
     """The float32 backbone with the adapter."""
     tier, prefetch = request.param
+    if tier == "direct":
+        skip_without_direct_reads(adapter(name).parent)
     settings = replace(EXACT, memory_tier=tier, prefetch=prefetch)
     with Engine.open(exact, memory=adapter(name), settings=settings) as engine:
         yield engine
