@@ -18,7 +18,7 @@ import psutil
 from engram_local.errors import FileError, UsageError
 
 ENV_PREFIX = "ENGRAM_LOCAL_"
-TIERS = ("auto", "ram", "mmap")
+TIERS = ("auto", "ram", "mmap", "direct")
 MEMORY_WEIGHTS = ("bf16", "f32")
 FLASH_ATTENTION = ("auto", "on", "off")
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")
@@ -47,7 +47,7 @@ class Settings:
     cache_type_k: str = "f16"
     cache_type_v: str = "f16"
     memory_tier: str = "auto"
-    """Where the table is read from: ram, mmap; auto = mmap."""
+    """Where the table is read from: ram, mmap, direct; auto = mmap."""
 
     prefetch: bool = True
     """False: rows are read when the forward pass asks for them."""

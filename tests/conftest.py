@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -19,6 +20,7 @@ from engram_local.settings import ENV_PREFIX
 from tests.fakes import Memory, backbone_file
 
 GOLDEN = Path(__file__).parent / "golden"
+TIERS = ("ram", "mmap", "direct")
 NOBODY = 65534
 
 
@@ -29,6 +31,27 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     for name in list(os.environ):
         if name.startswith(ENV_PREFIX):
             monkeypatch.delenv(name)
+
+
+def skip_without_direct_reads(folder: Path) -> None:
+    """Skip the test where files in `folder` cannot be read past the page cache."""
+    path = folder / "direct.probe"
+    path.write_bytes(bytes(4096))
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_DIRECT)
+        with mmap.mmap(-1, 4096) as target:
+            os.preadv(file, [target], 0)
+        os.close(file)
+    except (AttributeError, OSError) as error:
+        pytest.skip(f"no direct reads in {folder}: {error}")
+
+
+@pytest.fixture(params=TIERS)
+def tier(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a table is read from: the test runs once per tier."""
+    if request.param == "direct":
+        skip_without_direct_reads(tmp_path)
+    return str(request.param)
 
 
 @pytest.fixture

@@ -39,8 +39,9 @@ def test_readme_commands_exist() -> None:
 
 def test_newest_change_is_this_version() -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
-    newest = re.search(r"^## \[(\S+)\]", changelog, re.MULTILINE)
-    assert newest is not None and newest[1] == __version__
+    names = re.findall(r"^## \[(\S+)\]", changelog, re.MULTILINE)
+    released = [name for name in names if name != "Unreleased"]
+    assert released[0] == __version__
 
 
 def test_links_in_documents_lead_somewhere() -> None:

@@ -58,7 +58,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-memory", action="store_true", help="run the backbone alone"
     )
     group.add_argument(
-        "--memory-tier", choices=TIERS, help="where rows are read from (auto = mmap)"
+        "--memory-tier",
+        choices=TIERS,
+        help="where rows are read from; direct = the drive, past the page cache "
+        "(auto = mmap)",
     )
     group.add_argument(
         "--no-prefetch",

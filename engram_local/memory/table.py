@@ -1,6 +1,6 @@
-"""The table of one memory layer, in RAM or mapped from its file.
+"""The table of one memory layer: in RAM, mapped from its file, or read from the drive.
 
-Both tiers hand out the same rows behind one `gather`; a test compares the bytes.
+All tiers hand out the same rows behind one `gather`; a test compares the bytes.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ import psutil
 from numpy.typing import NDArray
 
 from engram_local.errors import FitError, FormatError, TableError
+from engram_local.memory.direct import DirectTable
 from engram_local.memory.libc import resident_bytes
 from engram_local.memory.rows import decode_rows
+from engram_local.memory.table_file import check_size, open_file, row_starts
 from engram_local.spec import TableSpec
-from engram_local.units import MIB, format_bytes, format_count
+from engram_local.units import MIB, format_bytes
 
 F32 = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -73,12 +75,14 @@ class Table(Protocol):
 def open_table(
     path: Path, spec: TableSpec, tier: str, *, progress: Progress | None = None
 ) -> Table:
-    """Open the rows of one layer in `tier`: "ram" or "mmap".
+    """Open the rows of one layer in `tier`: "ram", "mmap" or "direct".
 
     Raises TableError if the file cannot be read or is shorter than `spec` needs.
     """
     if tier == "ram":
         return RamTable(path, spec, progress=progress)
+    if tier == "direct":
+        return DirectTable(path, spec)
     return MmapTable(path, spec)
 
 
@@ -132,7 +136,7 @@ class MmapTable:
     def __init__(self, path: Path, spec: TableSpec) -> None:
         self.spec = spec
         self._path = path
-        self._file = _open(path, spec)
+        self._file = open_file(path, spec)
         try:
             self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:  # not every file system can map
@@ -154,8 +158,8 @@ class MmapTable:
             raise TableError(f"the table of {self._path} is closed")
         # Reading a mapped page past a new end of file would raise SIGBUS; what slips
         # through between this check and the read ends in memory/libc.py.
-        _check_size(self._path, os.fstat(self._file.fileno()).st_size, self.spec)
-        starts = _starts(row_ids, self.spec, self.spec.offset_bytes)
+        check_size(self._path, os.fstat(self._file.fileno()).st_size, self.spec)
+        starts = row_starts(row_ids, self.spec, self.spec.offset_bytes)
         return decode_rows(self._bytes, starts, self.spec.row_type, out)
 
     def in_place(self) -> InPlace | None:
@@ -203,7 +207,7 @@ class RamTable:
         """See `Table.gather`."""
         if self._bytes is None:
             raise TableError(f"the table of {self._path} is closed")
-        starts = _starts(row_ids, self.spec, 0)
+        starts = row_starts(row_ids, self.spec, 0)
         return decode_rows(self._bytes, starts, self.spec.row_type, out)
 
     def in_place(self) -> InPlace | None:
@@ -221,17 +225,6 @@ class RamTable:
         self._bytes = None
 
 
-def _open(path: Path, spec: TableSpec) -> BufferedReader:
-    try:
-        with ExitStack() as stack:
-            file = stack.enter_context(open(path, "rb"))
-            _check_size(path, os.fstat(file.fileno()).st_size, spec)
-            stack.pop_all()
-            return file
-    except OSError as error:
-        raise TableError(f"{path} cannot be read: {error.strerror}") from error
-
-
 def _read(path: Path, spec: TableSpec, progress: Progress | None) -> NDArray[np.uint8]:
     available_bytes = psutil.virtual_memory().available
     if spec.n_bytes > available_bytes:
@@ -242,7 +235,7 @@ def _read(path: Path, spec: TableSpec, progress: Progress | None) -> NDArray[np.
         )
     table = np.empty(spec.n_bytes, np.uint8)
     view = memoryview(table.data)
-    with _open(path, spec) as file:
+    with open_file(path, spec) as file:
         file.seek(spec.offset_bytes)
         for start in range(0, spec.n_bytes, _READ_BYTES):
             piece = view[start : start + _READ_BYTES]
@@ -258,28 +251,6 @@ def _read_into(file: BufferedReader, piece: memoryview, path: Path) -> int:
         return file.readinto(piece)
     except OSError as error:  # a failing drive
         raise TableError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _check_size(path: Path, file_bytes: int, spec: TableSpec) -> None:
-    needed = spec.offset_bytes + spec.n_bytes
-    if file_bytes < needed:
-        raise TableError(
-            f"{path} is {format_count(file_bytes)} bytes, its table ends at byte "
-            f"{format_count(needed)}",
-            hint="the file was cut off or replaced while in use: restore it",
-        )
-
-
-def _starts(
-    row_ids: NDArray[np.int64], spec: TableSpec, base_bytes: int
-) -> NDArray[np.int64]:
-    """Return where each row begins; every id is checked, once per batch."""
-    if row_ids.size and not (row_ids.min() >= 0 and row_ids.max() < spec.n_rows):
-        raise TableError(
-            f"row ids {row_ids.min()} to {row_ids.max()} were asked for, the table "
-            f"has rows 0 to {spec.n_rows - 1}"
-        )
-    return row_ids * spec.row_bytes + base_bytes
 
 
 def _page_range(spec: TableSpec) -> tuple[int, int]:

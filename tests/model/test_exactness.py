@@ -16,7 +16,7 @@ from engram_local.formats.engram_gguf import read_memory
 from engram_local.formats.header import read_header
 from engram_local.memory.attached import AttachedMemory
 from engram_local.spec import RowType
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, skip_without_direct_reads
 from tests.fakes import read_golden
 from tests.model.conftest import EXACT
 
@@ -49,6 +49,7 @@ WAYS = {
     "compiled": EXACT_WEIGHTS,
     "compiled, ram": replace(EXACT_WEIGHTS, memory_tier="ram"),
     "compiled, no prefetch": replace(EXACT_WEIGHTS, prefetch=False),
+    "compiled, direct": replace(EXACT_WEIGHTS, memory_tier="direct"),
     "reference": replace(EXACT_WEIGHTS, reference=True),
     "reference, ram": replace(EXACT_WEIGHTS, reference=True, memory_tier="ram"),
 }
@@ -62,6 +63,8 @@ def engine(
     name: str,
 ) -> Iterator[Engine]:
     """The float32 backbone with the adapter."""
+    if request.param.memory_tier == "direct":
+        skip_without_direct_reads(adapter(name).parent)
     with Engine.open(exact, memory=adapter(name), settings=request.param) as engine:
         yield engine
 
