@@ -79,7 +79,7 @@ def open_ours(tier: str, path: Path) -> Read:
 
 def open_engramdb(path: Path) -> Read:
     """Return EngramDB's reader of raw rows."""
-    import engramdb  # type: ignore[import-not-found]  # other readers run without it
+    import engramdb  # type: ignore  # only here: a reader may be alone in a process
 
     store = engramdb.Store(str(path.parent), 1, table_spec(path).n_rows, ROW_BYTES)
     return lambda row_ids: store.fetch(row_ids.tolist())
