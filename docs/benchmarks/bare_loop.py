@@ -1,4 +1,5 @@
-"""What our decode loop costs: `python docs/benchmarks/bare_loop.py`.
+"""What our decode loop costs:
+`OPENBLAS_NUM_THREADS=1 python docs/benchmarks/bare_loop.py` (as the command line sets it).
 
 The same tokens of the default model through
 
