@@ -1,5 +1,5 @@
 """What our decode loop costs:
-`OPENBLAS_NUM_THREADS=1 python docs/benchmarks/bare_loop.py` (as the command line sets it).
+`OPENBLAS_NUM_THREADS=1 python docs/benchmarks/bare_loop.py`.
 
 The same tokens of the default model through
 
@@ -9,7 +9,8 @@ The same tokens of the default model through
 
 in turn, in one process, with the same context parameters and threads. A ratio compares
 two turns of the same repetition, by mean and by median time of a token. Nothing but
-engram-local and its default model needs to be installed.
+engram-local and its default model needs to be installed. The command line sets the same
+variable.
 """
 
 from __future__ import annotations
