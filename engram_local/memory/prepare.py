@@ -1,8 +1,7 @@
 """Ids -> records: hash, gather, decode, project. Everything that needs tokens alone.
 
-Single tokens go through one compiled loop without the GIL (`_serve`); long pieces, and
-tables whose rows cannot be read in place, through numpy and `Table.gather`. Tests
-compare the two.
+One compiled loop without the GIL (`_serve`) does all of it where rows can be read in
+place. Rows of other tables come from `Table.gather`, a piece at a time.
 """
 
 from __future__ import annotations
@@ -38,15 +37,20 @@ from engram_local.memory.handover import (
 from engram_local.memory.hashing import RowHasher, hash_rows
 from engram_local.memory.libc import file_bytes, pointer, sem_post, wait
 from engram_local.memory.module import MemoryModule
-from engram_local.memory.projector import Projector, finish_records, project_token
-from engram_local.memory.rows import CODES, E4M3, E8M0, decode
+from engram_local.memory.projector import (
+    Projector,
+    finish_records,
+    project_bf16,
+    project_f32,
+)
+from engram_local.memory.rows import CODES, E4M3, E8M0, decode, locate_rows
 from engram_local.memory.table import Table, gather_finite, not_finite
 from engram_local.spec import Boundary, RowType
 
 F32 = NDArray[np.float32]
 
-_LONG = 8
-"""From this many tokens on, one matrix product beats token by token."""
+_MAX_PIECE = 64
+"""Tokens prepared at once: the weights are read once for all of them."""
 
 _NOTHING_TO_DO, _STOPPED = -1, -2
 
@@ -70,6 +74,7 @@ _NUMBERS = (
     "row_code",
     "descriptor",
     "file_bytes",
+    "weight_code",  # 0: float32, 1: bfloat16
     "max_ngram",
     "n_slots",
     "width",
@@ -148,7 +153,7 @@ class Preparer:
         return line
 
     def _prepare_piece(self, line: int) -> None:
-        """Make as many records as there is room for, by a matrix product."""
+        """Make the next records of a layer whose rows come from `Table.gather`."""
         handover, layer = self._handover, self._layers[line]
         capacity = handover.records.shape[1]
         start = int(handover.counters[line, N_PREPARED])
@@ -173,9 +178,10 @@ class _Layer:
         self.layer_id = spec.layer_id
         self.hasher = RowHasher(spec.hash)
         self.projector = Projector(module.weights[line], module.fusion, weight_type)
-        self._row_ids = np.zeros((1, spec.hash.n_slots), np.int64)
-        self._starts = np.zeros(spec.hash.n_slots, np.int64)
-        self._rows = np.zeros((spec.hash.n_slots, spec.table.width), np.float32)
+        n_rows = _MAX_PIECE * spec.hash.n_slots
+        self._row_ids = np.zeros(n_rows, np.int64)
+        self._starts = np.zeros(n_rows, np.int64)
+        self._rows = np.zeros((n_rows, spec.table.width), np.float32)
         self.state = self._make_state(weight_type)
         self.state["n_branches"] = module.fusion.n_branches
         self.state["hidden_size"] = module.fusion.hidden_size
@@ -198,12 +204,13 @@ class _Layer:
         ):
             state[name] = array.ctypes.data
         table, place = self.table.spec, self.table.in_place()
-        if place is not None and weight_type is RowType.BF16:
+        if place is not None:
             state["in_place"], state["table"] = 1, place.address
             state["descriptor"] = place.descriptor
             state["file_bytes"] = place.file_bytes
         state["table_bytes"], state["row_bytes"] = table.n_bytes, table.row_bytes
         state["row_code"], state["width"] = CODES[table.row_type], table.width
+        state["weight_code"] = weight_type is RowType.BF16
         state["max_ngram"] = hasher.spec.max_ngram
         state["n_slots"] = hasher.spec.n_slots
         state["fill_id"] = hasher.spec.fill_id
@@ -217,7 +224,7 @@ def _piece(control, counters, line, capacity):  # type: ignore[no-untyped-def]  
     n_prepared = counters[line, N_PREPARED]
     room = capacity - (n_prepared - counters[line, N_PASSED])
     to_end = capacity - n_prepared % capacity  # of the ring
-    return min(control[N_SUBMITTED] - n_prepared, room, to_end)
+    return min(control[N_SUBMITTED] - n_prepared, room, to_end, _MAX_PIECE)
 
 
 @register_jitable
@@ -237,7 +244,7 @@ def _next_layer(control, counters, capacity):  # type: ignore[no-untyped-def]  #
 
 
 @register_jitable
-def _all_finite(rows):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _first_broken(rows):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Return the first row that holds NaN or infinity, or -1."""
     for row in range(rows.shape[0]):
         total = np.float32(0)
@@ -249,15 +256,13 @@ def _all_finite(rows):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @register_jitable
-def _prepare_token(layer, position, canonical_ids, record, control, e4m3, e8m0):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Make one record in place; return 0 or ERROR."""
-    if layer.descriptor >= 0 and file_bytes(layer.descriptor) < layer.file_bytes:
-        return FILE_TOO_SHORT
+def _hash(layer, canonical_ids, position, n_tokens):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Return the row ids of some positions, (n_tokens, n_slots)."""
     n_slots, n_orders = layer.n_slots, layer.max_ngram - 1
     n_before = min(position, n_orders)
-    row_ids = carray(pointer(layer.row_ids), (1, n_slots), np.int64)
+    row_ids = carray(pointer(layer.row_ids), (n_tokens, n_slots), np.int64)
     hash_rows(
-        canonical_ids[position - n_before : position + 1],
+        canonical_ids[position - n_before : position + n_tokens],
         n_before,
         carray(pointer(layer.multipliers), (layer.max_ngram,), np.uint64),
         carray(pointer(layer.shifts), (n_orders, layer.max_ngram), np.int64),
@@ -267,25 +272,52 @@ def _prepare_token(layer, position, canonical_ids, record, control, e4m3, e8m0):
         layer.eos_rule != 0,
         row_ids,
     )
-    starts = carray(pointer(layer.starts), (n_slots,), np.int64)
-    for slot in range(n_slots):
-        starts[slot] = row_ids[0, slot] * layer.row_bytes
-    rows = carray(pointer(layer.rows), (n_slots, layer.width), np.float32)
+    return row_ids.reshape(n_tokens * n_slots)
+
+
+@register_jitable
+def _gather(layer, row_ids, e4m3, e8m0):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Return rows, (n_rows, width) float32; the hash can name no other than these."""
+    starts = carray(pointer(layer.starts), row_ids.shape, np.int64)
+    n_rows = layer.table_bytes // layer.row_bytes
+    locate_rows(row_ids, n_rows, layer.row_bytes, 0, starts)
+    rows = carray(pointer(layer.rows), (row_ids.shape[0], layer.width), np.float32)
     table = carray(pointer(layer.table), (layer.table_bytes,), np.uint8)
-    decode(table, starts, layer.row_code, e4m3, e8m0, rows)
-    broken = _all_finite(rows)
-    if broken >= 0:
-        control[ERROR_ROW] = row_ids[0, broken]
-        return ROW_NOT_FINITE
-    n_values = n_slots * layer.width
-    matrix = carray(pointer(layer.matrix), (record.shape[1], n_values), np.uint16)
-    project_token(matrix, rows.reshape(n_values), record[0])
+    decode(table, starts, layer.row_bytes, layer.row_code, e4m3, e8m0, rows)
+    return rows
+
+
+@register_jitable
+def _project(layer, rows, records):  # type: ignore[no-untyped-def]  # pragma: no cover
+    n_lines, n_values = records.shape[1], rows.shape[1]
+    if layer.weight_code == 1:
+        matrix = carray(pointer(layer.matrix), (n_lines, n_values), np.uint16)
+        project_bf16(matrix, rows, records)
+    else:
+        exact = carray(pointer(layer.matrix), (n_lines, n_values), np.float32)
+        project_f32(exact, rows, records)
+    shape = (layer.n_branches, layer.hidden_size)
     finish_records(
-        record,
-        carray(pointer(layer.bias), (record.shape[1],), np.float32),
-        carray(pointer(layer.scale), (layer.n_branches, layer.hidden_size), np.float32),
+        records,
+        carray(pointer(layer.bias), (n_lines,), np.float32),
+        carray(pointer(layer.scale), shape, np.float32),
         layer.epsilon,
     )
+
+
+@register_jitable
+def _prepare(layer, position, canonical_ids, records, control, e4m3, e8m0):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Make records in place; return 0 or ERROR."""
+    if layer.descriptor >= 0 and file_bytes(layer.descriptor) < layer.file_bytes:
+        return FILE_TOO_SHORT
+    n_tokens = records.shape[0]
+    row_ids = _hash(layer, canonical_ids, position, n_tokens)
+    rows = _gather(layer, row_ids, e4m3, e8m0)
+    broken = _first_broken(rows)
+    if broken >= 0:
+        control[ERROR_ROW] = row_ids[broken]
+        return ROW_NOT_FINITE
+    _project(layer, rows.reshape((n_tokens, layer.n_slots * layer.width)), records)
     return 0
 
 
@@ -313,43 +345,38 @@ def _serve(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     e4m3,
     e8m0,
 ):
-    """Prepare token by token until STOP, or until there is nothing to do.
+    """Prepare piece by piece until STOP, or until there is nothing to do.
 
-    Returns the number of a layer whose next piece is not for this loop.
+    Returns the number of a layer whose rows are not to be read in place.
     """
     busy = semaphore(semaphores, BUSY)
     capacity = records.shape[1]
     while control[STOP] == 0:
         wait(busy)
         line = _next_layer(control, counters, capacity)
-        if line == _NOTHING_TO_DO:
+        if line < 0 or layers[line].in_place == 0:
             sem_post(busy)
-            if not wait_for_more:
-                return _NOTHING_TO_DO
+            if line >= 0 or not wait_for_more:
+                return line
             wait(semaphore(semaphores, WORK))
             continue
-        if (
-            layers[line].in_place == 0
-            or _piece(control, counters, line, capacity) >= _LONG
-        ):
-            sem_post(busy)
-            return line
         position = counters[line, N_PREPARED]
+        n_tokens = _piece(control, counters, line, capacity)
         first = position % capacity
-        error = _prepare_token(
+        error = _prepare(
             layers[line],
             position,
             canonical_ids,
-            records[line, first : first + 1],
+            records[line, first : first + n_tokens],
             control,
             e4m3,
             e8m0,
         )
-        if error != 0:
+        if error == 0:
+            counters[line, N_PREPARED] += n_tokens
+            sem_post(semaphore(semaphores, FIRST_READY + line))
+        else:
             control[ERROR_LINE] = line
             fail(control, semaphores, error)
-        else:
-            counters[line, N_PREPARED] += 1
-            sem_post(semaphore(semaphores, FIRST_READY + line))
         sem_post(busy)
     return _STOPPED

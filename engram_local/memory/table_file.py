@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram_local.errors import TableError
+from engram_local.memory.rows import locate_rows
 from engram_local.spec import TableSpec
 from engram_local.units import format_count
 
@@ -48,9 +49,11 @@ def row_starts(
     row_ids: NDArray[np.int64], spec: TableSpec, base_bytes: int
 ) -> NDArray[np.int64]:
     """Return where each row begins; every id is checked, once per batch."""
-    if row_ids.size and not (row_ids.min() >= 0 and row_ids.max() < spec.n_rows):
+    starts = np.empty(len(row_ids), np.int64)
+    wrong = locate_rows(row_ids, spec.n_rows, spec.row_bytes, base_bytes, starts)
+    if wrong >= 0:
         raise TableError(
-            f"row ids {row_ids.min()} to {row_ids.max()} were asked for, the table "
-            f"has rows 0 to {spec.n_rows - 1}"
+            f"row {row_ids[wrong]} was asked for, the table has rows 0 to "
+            f"{spec.n_rows - 1}"
         )
-    return row_ids * spec.row_bytes + base_bytes
+    return starts
