@@ -23,7 +23,7 @@ from statistics import median
 import numpy as np
 
 from engram_local.kernels import kernel
-from engram_local.memory.direct import DirectTable
+from engram_local.memory.direct import DirectFile, DirectTable
 from engram_local.memory.libc import fetch_add, pointer, pread
 from engram_local.spec import RowType, TableSpec
 from engram_local.units import GIB, MIB, format_bytes
@@ -82,7 +82,9 @@ def gather_arm(stack: ExitStack, path: Path, n_readers: int) -> Arm:
     """Return an arm that gathers rows as a memory does."""
     n_rows = path.stat().st_size // ROW_TYPE.row_bytes(WIDTH)
     spec = TableSpec(row_type=ROW_TYPE, width=WIDTH, n_rows=n_rows, offset_bytes=0)
-    table = DirectTable(path, spec, n_readers=n_readers)
+    table = DirectTable(
+        DirectFile(path, [spec], n_readers=n_readers), spec, owns_file=True
+    )
     stack.callback(table.close)
     generator = np.random.default_rng(1000 + n_readers)
     out = np.empty((N_ROWS, WIDTH), np.float32)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from errno import EINVAL
 from io import BufferedReader
@@ -34,36 +35,66 @@ _BUFFER_BYTES = 16 * MIB
 _BLOCK_BYTES = 4096
 
 
-class DirectTable:
-    """Rows read anew at every gather, by `n_readers` threads; one gather at a time."""
+class DirectFile:
+    """A file that is read past the page cache; the tables of a memory share it.
 
-    tier = "direct"
+    Its threads read for one table at a time.
+    """
 
     def __init__(
         self,
         path: Path,
-        spec: TableSpec,
+        specs: Sequence[TableSpec],
         *,
         n_readers: int = N_READERS,
         buffer_bytes: int = _BUFFER_BYTES,
     ) -> None:
-        """buffer_bytes: a gather that needs more than this is read in pieces."""
-        self.spec = spec
-        self._path = path
-        self._lock = Lock()
-        self._closed = False
+        """specs: of the tables in the file. buffer_bytes: a gather that needs more
+        than this is read in pieces.
+        """
+        self.path = path
+        self.lock = Lock()
+        self.closed = False
         with ExitStack() as stack:
-            self._file = stack.enter_context(_open_direct(path, spec))
-            block_bytes = _block_bytes(path, self._file, spec)
-            row_blocks = 2 + spec.row_bytes // block_bytes
-            self._reader = BlockReader(
+            self._file = stack.enter_context(_open_direct(path, specs[0]))
+            block_bytes = _block_bytes(path, self._file, specs[0])
+            row_bytes = max(spec.row_bytes for spec in specs)
+            self.reader = BlockReader(
                 self._file.fileno(),
                 block_bytes=block_bytes,
-                n_blocks=max(buffer_bytes // block_bytes, row_blocks),
+                n_blocks=max(buffer_bytes // block_bytes, 2 + row_bytes // block_bytes),
                 n_readers=n_readers,
             )
-            stack.callback(self._reader.close)
+            stack.callback(self.reader.close)
             self._stack = stack.pop_all()
+
+    def check(self, spec: TableSpec) -> None:
+        """Raise TableError if the file is closed or does not hold a table any more."""
+        if self.closed:
+            raise TableError(f"the table of {self.path} is closed")
+        check_size(self.path, os.fstat(self._file.fileno()).st_size, spec)
+
+    def close(self) -> None:
+        """Join the threads, then close the file; waits for a gather in another one."""
+        with self.lock:
+            self.closed = True
+            self._stack.close()
+
+
+class DirectTable:
+    """Rows read anew at every gather; one gather at a time, and per file."""
+
+    tier = "direct"
+
+    def __init__(
+        self, file: DirectFile, spec: TableSpec, *, owns_file: bool = False
+    ) -> None:
+        """owns_file: `close` closes it; else it is shared with other tables."""
+        self.spec = spec
+        self._path = file.path
+        self._file = file
+        self._owns_file = owns_file
+        self._reader = file.reader
 
     def gather(
         self, row_ids: NDArray[np.int64], out: NDArray[np.float32]
@@ -71,8 +102,8 @@ class DirectTable:
         """See `Table.gather`; the file's size is checked once per call."""
         starts = row_starts(row_ids, self.spec, self.spec.offset_bytes)
         order = np.argsort(starts)  # rows that share a block follow each other
-        with self._lock:
-            self._check_open()
+        with self._file.lock:
+            self._file.check(self.spec)
             while order.size:
                 rows = self._read(starts[order[: len(self._reader.blocks)]])
                 out[order[: len(rows)]] = rows
@@ -84,18 +115,12 @@ class DirectTable:
 
     def resident_bytes(self) -> int | None:
         """Nothing of the table stays in memory."""
-        return None if self._closed else 0
+        return None if self._file.closed else 0
 
     def close(self) -> None:
-        """Join the threads, then close the file; waits for a gather in another one."""
-        with self._lock:
-            self._closed = True
-            self._stack.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise TableError(f"the table of {self._path} is closed")
-        check_size(self._path, os.fstat(self._file.fileno()).st_size, self.spec)
+        """Close the file, if it is this table's own. Calling it twice is fine."""
+        if self._owns_file:
+            self._file.close()
 
     def _read(self, starts: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return as many of the first rows as the buffer can hold; starts ascend."""

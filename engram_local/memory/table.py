@@ -19,7 +19,7 @@ import psutil
 from numpy.typing import NDArray
 
 from engram_local.errors import FitError, FormatError, TableError
-from engram_local.memory.direct import DirectTable
+from engram_local.memory.direct import DirectFile, DirectTable
 from engram_local.memory.libc import resident_bytes
 from engram_local.memory.rows import decode_rows
 from engram_local.memory.table_file import check_size, open_file, row_starts
@@ -82,7 +82,7 @@ def open_table(
     if tier == "ram":
         return RamTable(path, spec, progress=progress)
     if tier == "direct":
-        return DirectTable(path, spec)
+        return DirectTable(DirectFile(path, [spec]), spec, owns_file=True)
     return MmapTable(path, spec)
 
 
@@ -94,7 +94,11 @@ def open_tables(
     progress: Progress | None,
 ) -> list[Table]:
     """Open the tables of all layers; closing `stack` closes them."""
-    tables = []
+    tables: list[Table] = []
+    if tier == "direct":  # 8 layers need no 8 x 32 threads
+        file = DirectFile(path, specs)
+        stack.callback(file.close)
+        return [DirectTable(file, spec) for spec in specs]
     for spec in specs:
         tables.append(open_table(path, spec, tier, progress=progress))
         stack.callback(tables[-1].close)

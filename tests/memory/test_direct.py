@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ import engram_local
 from engram_local.errors import TableError
 from engram_local.memory import block_reader, direct
 from engram_local.memory.block_reader import BlockReader
-from engram_local.memory.direct import DirectTable
+from engram_local.memory.direct import DirectFile, DirectTable
 from engram_local.memory.libc import resident_bytes
 from engram_local.memory.rows import encode_rows
-from engram_local.memory.table import Table, open_table
+from engram_local.memory.table import Table, open_table, open_tables
 from engram_local.spec import RowType, TableSpec
 from tests.conftest import skip_without_direct_reads
 from tests.fakes import normal
@@ -68,6 +69,11 @@ def write_table(
     return TableSpec(row_type=row_type, width=width, n_rows=N_ROWS, offset_bytes=offset)
 
 
+def direct_table(path: Path, spec: TableSpec, **options: int) -> DirectTable:
+    """Open one table with its own file."""
+    return DirectTable(DirectFile(path, [spec], **options), spec, owns_file=True)
+
+
 def gather(table: Table, row_ids: NDArray[np.int64]) -> F32:
     out = np.full((len(row_ids), table.spec.width), np.nan, np.float32)
     return table.gather(row_ids, out)
@@ -106,7 +112,7 @@ def test_a_gather_larger_than_the_buffer_is_read_in_pieces(
     path: Path, width: int, buffer_bytes: int, n_readers: int
 ) -> None:
     spec = write_table(path, width=width)
-    table = DirectTable(path, spec, n_readers=n_readers, buffer_bytes=buffer_bytes)
+    table = direct_table(path, spec, n_readers=n_readers, buffer_bytes=buffer_bytes)
     rows = gather(table, many_row_ids())
     assert rows.tobytes() == from_ram(path, spec, many_row_ids()).tobytes()
     table.close()
@@ -130,7 +136,7 @@ def blocks_read(
 
 def test_a_block_is_read_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = write_table(path)  # rows of 384 bytes, the first at byte 5000
-    table = DirectTable(path, spec)
+    table = direct_table(path, spec)
     # 0 is in block 1, 8 lies across its end, 17 is in block 2, 48 in block 5.
     row_ids = [48, 8, 0, 17, 0, 8, 48]
     assert blocks_read(table, row_ids, monkeypatch) == [[1, 2, 5]]
@@ -141,20 +147,20 @@ def test_a_row_that_ends_with_its_block_needs_no_other(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = write_table(path, width=BLOCK // 4, offset=BLOCK)
-    table = DirectTable(path, spec)
+    table = direct_table(path, spec)
     assert blocks_read(table, [N_ROWS - 1, 0], monkeypatch) == [[1, N_ROWS]]
     table.close()
 
 
 def test_no_rows_read_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = DirectTable(path, write_table(path))
+    table = direct_table(path, write_table(path))
     assert blocks_read(table, [], monkeypatch) == []
     table.close()
 
 
 def test_threads_may_gather_at_the_same_time(path: Path) -> None:
     spec = write_table(path)
-    table = DirectTable(path, spec, n_readers=4, buffer_bytes=20 * BLOCK)
+    table = direct_table(path, spec, n_readers=4, buffer_bytes=20 * BLOCK)
     draws = np.random.default_rng(2).integers(0, N_ROWS, (40, 300))
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda row_ids: gather(table, row_ids), draws))
@@ -164,7 +170,7 @@ def test_threads_may_gather_at_the_same_time(path: Path) -> None:
 
 
 def test_readers_are_named_and_gone_after_close(path: Path) -> None:
-    table = DirectTable(path, write_table(path), n_readers=4)
+    table = direct_table(path, write_table(path), n_readers=4)
     assert read_threads() == ["engram-read-1", "engram-read-2", "engram-read-3"]
     gather(table, many_row_ids())
     assert len(read_threads()) == 3
@@ -184,7 +190,7 @@ def test_a_system_without_threads_leaves_none_behind(
 
     monkeypatch.setattr(threading.Thread, "start", refuse_the_third)
     with pytest.raises(RuntimeError, match="can't start new thread"):
-        DirectTable(path, write_table(path))
+        direct_table(path, write_table(path))
     assert read_threads() == []
 
 
@@ -196,11 +202,11 @@ def test_a_table_that_nobody_closed_does_not_keep_the_process_alive(
 import sys
 from pathlib import Path
 import numpy as np
-from engram_local.memory.direct import DirectTable
+from engram_local.memory.table import open_table
 from engram_local.spec import RowType, TableSpec
 
 spec = TableSpec(row_type=RowType.F32, width=96, n_rows=500, offset_bytes={OFFSET})
-table = DirectTable(Path(sys.argv[1]), spec)
+table = open_table(Path(sys.argv[1]), spec, "direct")
 print(table.gather(np.arange(9), np.empty((9, 96), np.float32)).shape)
 """
     done = subprocess.run(
@@ -229,7 +235,7 @@ def test_readers_that_nobody_closed_keep_what_they_use(path: Path) -> None:
 
 
 def test_nothing_is_resident(path: Path) -> None:
-    table = DirectTable(path, write_table(path))
+    table = direct_table(path, write_table(path))
     gather(table, many_row_ids())
     assert table.resident_bytes() == 0
     table.close()
@@ -270,7 +276,7 @@ def test_the_page_cache_stays_as_it_was(path: Path) -> None:
 def test_a_file_cut_while_it_is_read_is_an_error(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = DirectTable(path, write_table(path), n_readers=4)
+    table = direct_table(path, write_table(path), n_readers=4)
     # As if the file were cut right after the check.
     monkeypatch.setattr(direct, "check_size", lambda *_: None)
     os.truncate(path, 2 * BLOCK + 512)
@@ -284,9 +290,9 @@ def test_a_file_cut_while_it_is_read_is_an_error(
 def test_a_drive_that_fails_is_an_error(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = DirectTable(path, write_table(path), n_readers=4)
+    table = direct_table(path, write_table(path), n_readers=4)
     monkeypatch.setattr(direct, "check_size", lambda *_: None)
-    descriptor = table._file.fileno()
+    descriptor = table._file._file.fileno()
     kept, folder = os.dup(descriptor), os.open(path.parent, os.O_RDONLY)
     os.dup2(folder, descriptor)  # a folder cannot be read
     with pytest.raises(TableError, match=r"byte 4,096 cannot be read: Is a directory"):
@@ -351,8 +357,21 @@ def test_a_drive_that_needs_larger_blocks_gets_them(
     status[0] = 16384
     monkeypatch.setattr(os, "preadv", in_16_kib)
     monkeypatch.setattr(os, "fstatvfs", lambda _file: os.statvfs_result(status))
-    table = DirectTable(path, spec)
+    table = direct_table(path, spec)
     assert table._reader.block_bytes == 16384
     rows = gather(table, many_row_ids())
     assert rows.tobytes() == from_ram(path, spec, many_row_ids()).tobytes()
     table.close()
+
+
+def test_tables_of_one_file_share_its_threads(path: Path) -> None:
+    spec = write_table(path)
+    row_ids = many_row_ids()
+    with ExitStack() as stack:
+        tables = open_tables(stack, path, [spec, spec, spec], "direct", None)
+        assert len(read_threads()) == direct.N_READERS - 1
+        with ThreadPoolExecutor(3) as pool:
+            found = list(pool.map(lambda table: gather(table, row_ids), tables))
+    assert read_threads() == []
+    for rows in found:
+        np.testing.assert_array_equal(rows, from_ram(path, spec, row_ids))
