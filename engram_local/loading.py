@@ -23,7 +23,7 @@ from engram_local.memory.libc import install_bus_error_handler
 from engram_local.memory.module import MemoryModule
 from engram_local.memory.reference_memory import ReferenceMemory
 from engram_local.settings import Settings
-from engram_local.spec import BackboneSpec, Fingerprint, RowType
+from engram_local.spec import BackboneSpec, Fingerprint
 
 if TYPE_CHECKING:
     from engram_local.memory.attached import AttachedMemory
@@ -145,7 +145,7 @@ def _attach(
         max_tokens=backbone.n_ctx,
         max_batch=backbone.n_batch,
         prefetch=settings.prefetch,
-        weight_type=RowType(settings.memory_weights),
+        weight_type=settings.memory_weights,
         progress=table_progress,
     )
     stack.callback(attached.close)

@@ -19,7 +19,7 @@ from engram_local.errors import FileError, UsageError
 
 ENV_PREFIX = "ENGRAM_LOCAL_"
 TIERS = ("auto", "ram", "mmap", "direct")
-MEMORY_WEIGHTS = ("bf16", "f32")
+MEMORY_WEIGHTS = ("int8", "bf16", "f32")
 FLASH_ATTENTION = ("auto", "on", "off")
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")
 
@@ -52,8 +52,8 @@ class Settings:
     prefetch: bool = True
     """False: rows are read when the forward pass asks for them."""
 
-    memory_weights: str = "bf16"
-    """The memory's projections: bf16, or f32 as in the file, which is slower."""
+    memory_weights: str = "int8"
+    """How the memory's projections are kept: int8, bf16, or f32 as in the file."""
 
     reference: bool = False
     """True: the memory in plain numpy, slow and obvious, for comparison."""

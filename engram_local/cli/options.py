@@ -73,7 +73,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--memory-weights",
         choices=MEMORY_WEIGHTS,
-        help="the memory's projections (default bf16; f32 = exact and slower)",
+        help="the memory's projections (default int8; f32 = exact and slower)",
     )
     group.add_argument(
         "--reference",

@@ -28,7 +28,6 @@ from engram_local.memory.module import MemoryModule
 from engram_local.memory.prefetch import Prefetcher
 from engram_local.memory.prepare import Preparer
 from engram_local.memory.table import Progress, open_tables, resident_bytes_of
-from engram_local.spec import RowType
 
 F32 = NDArray[np.float32]
 
@@ -49,11 +48,11 @@ class AttachedMemory:
         max_tokens: int,
         max_batch: int,
         prefetch: bool = True,
-        weight_type: RowType = RowType.BF16,
+        weight_type: str = "int8",
         progress: Progress | None = None,
     ) -> None:
         """max_tokens: of a sequence; max_batch: of a decode. weight_type: of the
-        projections, F32 = as in the file. Raises TableError or FitError.
+        projections, one of WEIGHT_TYPES (projector.py). Raises TableError or FitError.
         """
         self.module = module
         self.tier = tier

@@ -38,14 +38,16 @@ from engram_local.memory.hashing import RowHasher, hash_rows
 from engram_local.memory.libc import file_bytes, pointer, sem_post, wait
 from engram_local.memory.module import MemoryModule
 from engram_local.memory.projector import (
+    WEIGHT_TYPES,
     Projector,
     finish_records,
-    project_bf16,
-    project_f32,
+    product_bf16,
+    product_f32,
+    product_int8,
 )
 from engram_local.memory.rows import CODES, E4M3, E8M0, decode, locate_rows
 from engram_local.memory.table import Table, gather_finite, not_finite
-from engram_local.spec import Boundary, RowType
+from engram_local.spec import Boundary
 
 F32 = NDArray[np.float32]
 
@@ -53,6 +55,7 @@ _MAX_PIECE = 64
 """Tokens prepared at once: the weights are read once for all of them."""
 
 _NOTHING_TO_DO, _STOPPED = -1, -2
+_INT8, _BF16, _ = range(len(WEIGHT_TYPES))
 
 _ARRAYS = (
     "multipliers",
@@ -60,8 +63,9 @@ _ARRAYS = (
     "sizes",
     "offsets",
     "matrix",
+    "line_scale",
     "bias",
-    "scale",
+    "key_scale",
     "row_ids",
     "starts",
     "rows",
@@ -74,7 +78,7 @@ _NUMBERS = (
     "row_code",
     "descriptor",
     "file_bytes",
-    "weight_code",  # 0: float32, 1: bfloat16
+    "weight_code",  # place in WEIGHT_TYPES
     "max_ngram",
     "n_slots",
     "width",
@@ -97,7 +101,7 @@ class Preparer:
         module: MemoryModule,
         tables: Sequence[Table],
         handover: Handover,
-        weight_type: RowType,
+        weight_type: str,
     ) -> None:
         self._handover = handover
         self._error: BaseException | None = None
@@ -172,7 +176,7 @@ class _Layer:
     """What one memory layer needs: its hash, its rows, its weights."""
 
     def __init__(
-        self, module: MemoryModule, line: int, table: Table, weight_type: RowType
+        self, module: MemoryModule, line: int, table: Table, weight_type: str
     ) -> None:
         spec, self.table = module.spec.layers[line], table
         self.layer_id = spec.layer_id
@@ -187,7 +191,7 @@ class _Layer:
         self.state["hidden_size"] = module.fusion.hidden_size
         self.state["epsilon"] = module.fusion.norm_epsilon
 
-    def _make_state(self, weight_type: RowType) -> Any:
+    def _make_state(self, weight_type: str) -> Any:
         state = np.zeros(1, _LAYER)
         hasher, projector = self.hasher, self.projector
         for name, array in (
@@ -196,8 +200,9 @@ class _Layer:
             ("sizes", hasher.sizes),
             ("offsets", hasher.offsets),
             ("matrix", projector.matrix),
+            ("line_scale", projector.line_scale),
             ("bias", projector.bias),
-            ("scale", projector.scale),
+            ("key_scale", projector.key_scale),
             ("row_ids", self._row_ids),
             ("starts", self._starts),
             ("rows", self._rows),
@@ -210,7 +215,7 @@ class _Layer:
             state["file_bytes"] = place.file_bytes
         state["table_bytes"], state["row_bytes"] = table.n_bytes, table.row_bytes
         state["row_code"], state["width"] = CODES[table.row_type], table.width
-        state["weight_code"] = weight_type is RowType.BF16
+        state["weight_code"] = WEIGHT_TYPES.index(weight_type)
         state["max_ngram"] = hasher.spec.max_ngram
         state["n_slots"] = hasher.spec.n_slots
         state["fill_id"] = hasher.spec.fill_id
@@ -289,18 +294,21 @@ def _gather(layer, row_ids, e4m3, e8m0):  # type: ignore[no-untyped-def]  # prag
 
 @register_jitable
 def _project(layer, rows, records):  # type: ignore[no-untyped-def]  # pragma: no cover
-    n_lines, n_values = records.shape[1], rows.shape[1]
-    if layer.weight_code == 1:
-        matrix = carray(pointer(layer.matrix), (n_lines, n_values), np.uint16)
-        project_bf16(matrix, rows, records)
+    shape = (records.shape[1], rows.shape[1])
+    matrix = pointer(layer.matrix)
+    if layer.weight_code == _INT8:
+        product_int8(carray(matrix, shape, np.int8), rows, records)
+    elif layer.weight_code == _BF16:
+        product_bf16(carray(matrix, shape, np.uint16), rows, records)
     else:
-        exact = carray(pointer(layer.matrix), (n_lines, n_values), np.float32)
-        project_f32(exact, rows, records)
-    shape = (layer.n_branches, layer.hidden_size)
+        product_f32(carray(matrix, shape, np.float32), rows, records)
     finish_records(
         records,
-        carray(pointer(layer.bias), (n_lines,), np.float32),
-        carray(pointer(layer.scale), shape, np.float32),
+        carray(pointer(layer.line_scale), (shape[0],), np.float32),
+        carray(pointer(layer.bias), (shape[0],), np.float32),
+        carray(
+            pointer(layer.key_scale), (layer.n_branches, layer.hidden_size), np.float32
+        ),
         layer.epsilon,
     )
 

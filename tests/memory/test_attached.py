@@ -19,6 +19,7 @@ from engram_local.errors import BackboneError, FormatError, TableError
 from engram_local.memory import forward, handover, reference, reference_memory
 from engram_local.memory.attached import AttachedMemory
 from engram_local.memory.module import FusionWeights, MemoryModule
+from engram_local.memory.projector import WEIGHT_TYPES
 from engram_local.memory.reference_memory import ReferenceMemory
 from engram_local.memory.rows import encode_rows
 from engram_local.spec import Boundary, RowType, Window
@@ -43,8 +44,8 @@ def module(memory: Memory, written: Write) -> MemoryModule:
 
 AnyMemory = AttachedMemory | ReferenceMemory
 
-WAYS = ["compiled", "exact", "reference"]
-"""bfloat16 projections in compiled code; float32 ones; plain numpy."""
+WAYS = [*WEIGHT_TYPES, "reference"]
+"""Projections of each type in compiled code; plain numpy."""
 
 
 @contextmanager
@@ -52,7 +53,7 @@ def attach(
     module: MemoryModule,
     tier: str = "ram",
     *,
-    way: str = "compiled",
+    way: str = "int8",
     prefetch: bool = True,
     max_batch: int = N_TOKENS,
 ) -> Iterator[Any]:
@@ -66,7 +67,7 @@ def attach(
             max_tokens=N_TOKENS,
             max_batch=max_batch,
             prefetch=prefetch,
-            weight_type=RowType.BF16 if way == "compiled" else RowType.F32,
+            weight_type=way,
         )
     try:
         yield memory
@@ -74,12 +75,17 @@ def attach(
         memory.close()
 
 
-def rounded(weights: FusionWeights) -> FusionWeights:
-    """Return weights with the projections as bfloat16 has them."""
+def rounded(weights: FusionWeights, way: str) -> FusionWeights:
+    """Return weights with the projections as this way has them."""
 
     def cut(array: F32) -> F32:
-        bits = encode_rows(array, RowType.BF16).view(np.uint16).astype(np.uint32) << 16
-        return bits.view(np.float32)
+        if way == "bf16":
+            encoded = encode_rows(array, RowType.BF16).view(np.uint16)
+            return (encoded.astype(np.uint32) << 16).view(np.float32)
+        if way == "int8":
+            step = np.abs(array).max(axis=1, keepdims=True) / 127
+            return np.rint(array / step) * step
+        return array
 
     return replace(weights, key=cut(weights.key), value=cut(weights.value))
 
@@ -120,11 +126,10 @@ def run(memory: AnyMemory, lengths: Sequence[int], *, n_ahead: int = 0) -> list[
 
 
 def expected(
-    memory: Memory, token_ids: Sequence[int] = TOKEN_IDS, *, way: str = "compiled"
+    memory: Memory, token_ids: Sequence[int] = TOKEN_IDS, *, way: str = "int8"
 ) -> list[Any]:
     """Return the changed states by the slow reference."""
     module = memory.module
-    round_off = rounded if way == "compiled" else lambda weights: weights
     canonical_ids = module.token_map[list(token_ids)].tolist()
     result = []
     for layer, weights, rows, hidden in zip(
@@ -134,8 +139,8 @@ def expected(
         gathered = rows.astype(np.float64)[row_ids].reshape(len(row_ids), -1)
         state = hidden[: len(token_ids)].astype(np.float64)
         streams = np.repeat(state[:, None], module.fusion.n_branches, axis=1)
-        weights = round_off(weights)
-        delta, _ = reference.delta(gathered, streams, weights, module.fusion)
+        small = rounded(weights, way)
+        delta, _ = reference.delta(gathered, streams, small, module.fusion)
         result.append(state + delta.sum(axis=1))
     return result
 
@@ -173,30 +178,30 @@ def test_states_equal_the_formulas(
     assert_close(found, expected(memory, way=way))
 
 
-@pytest.mark.parametrize("row_type", list(RowType))
-def test_compiled_and_exact_paths_read_the_same_rows(
-    tmp_path: Path, written: Write, row_type: RowType
+@pytest.mark.parametrize("way", ["int8", "bf16"])
+def test_small_weights_differ_from_the_files_own(
+    memory: Memory, module: MemoryModule, way: str
 ) -> None:
-    memory = make_memory(tmp_path / "memory.gguf", row_type=row_type)
-    weights = tuple(rounded(one) for one in memory.module.weights)
-    rounded_memory = replace(memory, module=replace(memory.module, weights=weights))
-    module, found = written(rounded_memory), []
-    for way in ("compiled", "exact"):  # the weights are the same after rounding
-        with attach(module, way=way) as attached_memory:
-            found.append(run(attached_memory, BATCHES["step by step"]))
-    assert_close(found[0], found[1])
-
-
-def test_bfloat16_weights_differ_from_the_files_own(
-    memory: Memory, module: MemoryModule
-) -> None:
-    """Else the tests above could not tell the two apart."""
-    with attach(module, way="exact") as attached_memory:
+    """Else the tests above could not tell them apart."""
+    with attach(module, way="f32") as attached_memory:
         found = run(attached_memory, [N_TOKENS])
     with pytest.raises(AssertionError):
-        assert_close(found, expected(memory, way="compiled"))
-    for one, other in zip(found, expected(memory, way="compiled"), strict=True):
+        assert_close(found, expected(memory, way=way))
+    for one, other in zip(found, expected(memory, way=way), strict=True):
         assert np.abs(one - other).max() < 0.02 * np.abs(other).max()
+
+
+@pytest.mark.parametrize("way", WEIGHT_TYPES)
+def test_however_tokens_come_the_bits_are_the_same(
+    module: MemoryModule, way: str
+) -> None:
+    found = []
+    for batches in BATCHES.values():
+        with attach(module, way=way) as attached_memory:
+            found.append(run(attached_memory, batches))
+    for other in found[1:]:
+        for one, same in zip(found[0], other, strict=True):
+            assert one.tobytes() == same.tobytes()
 
 
 @pytest.mark.parametrize("capacity", [1, 5, 7])
@@ -450,7 +455,7 @@ def test_counters_tell_rows_bytes_and_stalls(module: MemoryModule, way: str) -> 
     assert (empty.rows_read, empty.n_waits, empty.stalls_s) == (0, 0, [])
 
 
-@pytest.mark.parametrize("way", ["exact", "reference"])
+@pytest.mark.parametrize("way", ["f32", "reference"])
 def test_counters_tell_the_mean_gate_per_layer(
     memory: Memory, module: MemoryModule, way: str
 ) -> None:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from engram_local.memory.fuse import fuse
 from engram_local.memory.projector import Projector
-from engram_local.spec import RowType
 from tests.memory.test_fusion import (
     Case,
     assert_close,
@@ -31,7 +30,7 @@ def run(
     spec, weights = case.spec, case.weights
     width = spec.n_branches * spec.hidden_size
     records = np.empty((len(case.rows), width + spec.hidden_size), np.float32)
-    Projector(weights, spec, RowType.F32).project(case.rows, records)
+    Projector(weights, spec, "f32").project(case.rows, records)
     taps = np.zeros((0, width), np.float32) if weights.conv is None else weights.conv.T
     norm = weights.conv_norm
     history = np.full((n_history or len(case.rows), width), np.nan, np.float32)
