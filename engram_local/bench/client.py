@@ -19,6 +19,7 @@ from engram_local.bench.turn import Turn, read_turn
 from engram_local.errors import BenchError, EngramError
 from engram_local.settings import Settings
 
+_COMMAND = [sys.executable, "-m", "engram_local.bench.worker"]
 _GRACE_S = 10.0
 """For freeing a model; whoever takes longer is killed."""
 
@@ -83,7 +84,7 @@ class ProcessWorker:
         # numpy's product of a few rows would wake threads, against llama.cpp's.
         environ = {"OPENBLAS_NUM_THREADS": "1", **os.environ}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "engram_local.bench.worker"],
+            _COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,

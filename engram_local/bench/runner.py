@@ -52,7 +52,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One arm in one repetition; 0 is thrown away."""
+    """One arm in one repetition; they count from 1."""
 
     arm: str
     group: str
@@ -114,16 +114,16 @@ class _Bench:
     def run_group(self, group: str, arms: Sequence[Arm]) -> None:
         with ExitStack() as stack:
             workers = self._start_warm(stack, group, arms)
-            if group == WARM:
+            if any(arm.tier == "mmap" and not arm.cold for arm in arms):
                 self._fill_cache()
-            for repetition in range(self._plan.n_repetitions + 1):
+            n_all = self._plan.n_repetitions + 1
+            for repetition in range(n_all):
                 token_ids = self._tokens(workers[NONE.name], repetition)
                 for number, arm in enumerate(rotate(arms, repetition)):
-                    part = (repetition + number / len(arms)) / self._plan.n_repetitions
-                    self._progress(f"{group}: {arm.name}", min(1.0, part))
+                    part = (repetition + number / len(arms)) / n_all
+                    self._progress(f"{group}: {arm.name}", part)
                     turn = self._turn(arm, workers, token_ids, repetition)
-                    if turn is not None and repetition > 0:
-                        self._keep(arm, group, repetition, turn)
+                    self._keep(arm, group, repetition, turn)
 
     def _start_warm(
         self, stack: ExitStack, group: str, arms: Sequence[Arm]
@@ -206,10 +206,10 @@ class _Bench:
         self.result.notes.append(f"{arm.name} was left out: {reason}")
         self.result.runs = [run for run in self.result.runs if run.arm != arm.name]
 
-    def _keep(self, arm: Arm, group: str, repetition: int, turn: Turn) -> None:
-        self.result.runs.append(
-            Run(arm=arm.name, group=group, repetition=repetition, turn=turn)
-        )
+    def _keep(self, arm: Arm, group: str, repetition: int, turn: Turn | None) -> None:
+        if turn is not None and repetition > 0:
+            run = Run(arm=arm.name, group=group, repetition=repetition, turn=turn)
+            self.result.runs.append(run)
 
     def _tokens(self, worker: Worker, repetition: int) -> TokenIds:
         if self._source is None:
