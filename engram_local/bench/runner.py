@@ -91,11 +91,11 @@ def run_arms(
     Raises what a worker raised; all of them have ended then.
     """
     bench = _Bench(subject, plan, outside or Outside(), progress)
-    bench.run_group(WARM, [NONE, NONE_AGAIN, *(arm for arm in arms if not arm.cold)])
-    cold = [arm for arm in arms if arm.cold]
-    if cold:
-        # After the others have ended: they map the table.
-        bench.run_group(COLD, [NONE, NONE_AGAIN, *cold])
+    # Cold ones after the others have ended, which map the table.
+    for group in (WARM, COLD):
+        chosen = [arm for arm in arms if arm.cold == (group == COLD)]
+        if chosen:
+            bench.run_group(group, [NONE, NONE_AGAIN, *chosen])
     return bench.result
 
 
@@ -236,7 +236,10 @@ def why_not_cold(eviction: Eviction) -> str | None:
     """Return a sentence if a file may not be called cold, else None."""
     stayed_bytes = eviction.after_bytes
     if stayed_bytes is None:
-        return "this system does not tell how much of the table is in memory"
+        return (
+            "this system does not tell how much of its file is in memory; Linux does, "
+            "to those who may write the file"
+        )
     if stayed_bytes > COLD_PART * eviction.file_bytes:
         return (
             f"{format_bytes(stayed_bytes)} of {format_bytes(eviction.file_bytes)} "

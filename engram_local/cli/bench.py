@@ -177,10 +177,18 @@ def _files(args: argparse.Namespace, status: StatusLine) -> Iterator[tuple[Path,
         return
     from engram_local.bench.synthetic import synthetic_folder
 
-    # Otherwise `timeout` and `kill` would leave gigabytes behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
-    with synthetic_folder(args.dir or _large_files()) as folder:
+    with _exit_on_sigterm(), synthetic_folder(args.dir or _large_files()) as folder:
         yield _make_files(args, folder, status)
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Unwind: `kill` and `timeout` would leave gigabytes behind otherwise."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _large_files() -> Path:

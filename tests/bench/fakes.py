@@ -86,7 +86,11 @@ class FakeWorker:
         return [ord(character) for character in text]
 
     def replay(
-        self, prompt_ids: Sequence[int], token_ids: Sequence[int], *, memory: bool = True
+        self,
+        prompt_ids: Sequence[int],
+        token_ids: Sequence[int],
+        *,
+        memory: bool = True,
     ) -> Turn:
         """Take no time."""
         self.world.log.append(f"{self.label}{'' if memory else ' (memory off)'}")
@@ -155,4 +159,3 @@ def label_of(job: Job) -> str:
 def arm(name: str, **options: object) -> Arm:
     """Return an arm that reads from a mapped file."""
     return Arm(name=name, **({"tier": "mmap"} | options))  # type: ignore[arg-type]
-

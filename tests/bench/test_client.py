@@ -28,15 +28,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from engram_local.bench import client
-from engram_local.bench.runner import run_arms
+from engram_local.bench.runner import Outside, run_arms
 from engram_local.bench.tokens import Plan
-from tests.bench.fakes import SUBJECT
+from tests.bench.fakes import SUBJECT, arm
 from tests.bench.test_client import FAKE
 
 client._COMMAND = FAKE
-run_arms([], replace(SUBJECT, model=Path(sys.argv[1])), Plan(n_prompt=1, n_decode=1))
+subject = replace(SUBJECT, model=Path(sys.argv[1]))
+outside = Outside(read_through=lambda path: None)
+run_arms([arm("a")], subject, Plan(n_prompt=1, n_decode=1), outside=outside)
 """
-"""Two workers, of which the first hangs in its first turn."""
+"""Three workers, of which the first hangs in its first turn."""
 
 
 @pytest.fixture(autouse=True)
@@ -97,11 +99,11 @@ def test_a_worker_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -
 
 
 def start_bench(folder: Path) -> subprocess.Popen[bytes]:
-    """Start a bench and wait until both of its workers run."""
+    """Start a bench and wait until its workers run."""
     process = subprocess.Popen(
         [sys.executable, "-c", BENCH, str(folder / "pid")], stderr=subprocess.PIPE
     )
-    wait_until(lambda: len(pids(folder)) == 2)
+    wait_until(lambda: len(pids(folder)) == 3)
     return process
 
 
@@ -146,7 +148,7 @@ def test_ctrl_c_reaches_the_bench_alone(tmp_path: Path) -> None:
 
 def test_workers_end_when_the_bench_is_killed() -> None:
     """An idle worker waits for a line; that its stdin ends is all it hears."""
-    code = BENCH.split("run_arms([]")[0] + (
+    code = BENCH.split("subject =")[0] + (
         "from tests.bench.test_client import job\n"
         "worker = client.ProcessWorker(job('fine'))\n"
         "print(worker._process.pid, flush=True)\n"

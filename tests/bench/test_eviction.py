@@ -80,5 +80,5 @@ def test_an_empty_file_has_no_pages(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="could not be evicted.*No such file"):
+    with pytest.raises(BenchError, match=r"could not be evicted.*No such file"):
         evict(tmp_path / "none.bin")

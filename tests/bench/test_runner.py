@@ -100,7 +100,11 @@ def test_a_cold_arm_gets_a_new_worker_and_an_evicted_table_for_each_turn() -> No
     ]
     log = [entry for entry in world.log if "none" not in entry]
     assert log == cold_turn * 3
-    assert [run.repetition for run in result.runs if run.arm == "mmap cold"] == [1, 2, 3]
+    assert [run.repetition for run in result.runs if run.arm == "mmap cold"] == [
+        1,
+        2,
+        3,
+    ]
 
 
 def test_cold_arms_run_after_the_warm_ones_have_ended() -> None:
@@ -199,6 +203,7 @@ def test_a_failing_cold_turn_ends_its_worker_too() -> None:
     world = FakeWorld(replay_errors={"mmap": BenchError("it died")})
     with pytest.raises(BenchError):
         measure(world, COLD_MMAP)
+    assert {label for label in turns(world)} == {"none", "mmap"}
     assert world.log[-3:] == ["end mmap", "end none", "end none"]
 
 

@@ -24,7 +24,7 @@ def test_drawn_tokens_are_split_seeded_and_differ_between_repetitions() -> None:
 def test_drawn_tokens_follow_zipfs_law() -> None:
     """p(n) = 1/(n H) with H = 7.49 for 1000 words: 13.4 %, 6.7 %, 4.5 %."""
     prompt_ids, _ = draw_tokens(1000, Plan(n_prompt=100_000, n_decode=1))(0)
-    assert 0 <= min(prompt_ids) and max(prompt_ids) < 1000
+    assert min(prompt_ids) >= 0 and max(prompt_ids) < 1000
     counts = Counter(prompt_ids).most_common()
     parts = [count / 100_000 for _, count in counts[:3]]
     assert parts == pytest.approx([0.1336, 0.0668, 0.0445], abs=0.005)
