@@ -119,6 +119,8 @@ def run(args: argparse.Namespace) -> int:
 
     _check(args)
     arms = choose_arms(_names(args.arms), cold=args.cold)
+    if args.sparse and any(arm.cold for arm in arms):
+        raise UsageError("a hole is not read from the drive: cold arms need all rows")
     plan = Plan(
         n_prompt=args.n_prompt, n_decode=args.n_gen, n_repetitions=args.repetitions
     )
@@ -138,8 +140,6 @@ def _check(args: argparse.Namespace) -> None:
             "the arms of a bench say where rows come from, and how",
             hint="choose with --arms",
         )
-    if args.sparse and args.cold:
-        raise UsageError("a hole is not read from the drive: --cold needs all rows")
     made = args.synthetic is not None or args.table is not None
     if made and args.memory is not None:
         raise UsageError("--memory names a memory, --synthetic and --table make one")

@@ -131,6 +131,7 @@ def test_a_text_is_read(bench: FakeBench, files: list[str], tmp_path: Path) -> N
         (["--synthetic", "0.5B", "-m", "model.gguf"], "a model was named"),
         (["--synthetic", "huge"], "no shape"),
         (["--table", "1M", "--sparse", "--cold"], "a hole is not read"),
+        (["--table", "1M", "--sparse", "--arms", "mmap cold"], "a hole is not read"),
         (["--memory-layers", "2"], "need --table"),
         (["--dir", "."], "need --table"),
     ],
