@@ -97,9 +97,8 @@ def _major_faults() -> int | None:
 def _peak_rss_bytes() -> int | None:
     # Not ru_maxrss: a process inherits that from the one that started it.
     with suppress(OSError):
-        for line in (
-            Path("/proc/self/status").read_text("ascii", "replace").splitlines()
-        ):
+        text = Path("/proc/self/status").read_text("utf-8", "replace")
+        for line in text.splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * KIB
     return None

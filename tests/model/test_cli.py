@@ -142,7 +142,7 @@ def test_bench_ends_with_the_words_and_the_code_of_a_worker(
     assert "error[usage]: the text is" in err
     code, out, err = execute("bench", "--memory", memory, "-p", "600", "-c", "256")
     assert (code, out) == (4, "")
-    assert err.startswith("error[does-not-fit]: 600 and 64 tokens were asked for")
+    assert err.startswith("error[does-not-fit]: 664 tokens were asked for")
 
 
 def test_prompt_longer_than_the_context_exits_4(memory: Path) -> None:
