@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -196,25 +196,37 @@ class Engine:
             ]
         return nll
 
-    def replay(self, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> Replay:
+    def replay(
+        self,
+        prompt_ids: Sequence[int],
+        token_ids: Sequence[int],
+        *,
+        between: Callable[[], None] | None = None,
+    ) -> Replay:
         """Evaluate a prompt, then tokens one by one as if they had been sampled.
 
         For measuring: the work is the same for every engine that gets the same tokens.
+        between: called after the prompt, in nobody's time. Raises FitError if the
+        context is too short.
         """
         self._check_idle()
         self._check_length(len(prompt_ids) + len(token_ids))
         self._reset()
+        self._memory_stats()  # what was counted before
         start = time.perf_counter()
         for _ in self._prefill(prompt_ids):
             pass
-        times = [time.perf_counter()]
-        with closing(Sampler(self.settings)) as sampler:
-            for token_id in token_ids:
-                self._backbone.sample(sampler)
-                self._submit([token_id])
-                self._step([token_id])
-                times.append(time.perf_counter())
-        return Replay(prompt_s=times[0] - start, token_s=tuple(np.diff(times).tolist()))
+        prompt_s = time.perf_counter() - start
+        prompt_memory = self._memory_stats()
+        if between is not None:
+            between()
+        token_s = self._replay_tokens(token_ids)
+        return Replay(
+            prompt_s=prompt_s,
+            token_s=token_s,
+            prompt_memory=prompt_memory,
+            token_memory=self._memory_stats(),
+        )
 
     def close(self) -> None:
         """Free everything. Calling it twice is fine."""
@@ -300,6 +312,16 @@ class Engine:
             yield n_done
             if self._cancelled:
                 return
+
+    def _replay_tokens(self, token_ids: Sequence[int]) -> tuple[float, ...]:
+        times = [time.perf_counter()]
+        with closing(Sampler(self.settings)) as sampler:
+            for token_id in token_ids:
+                self._backbone.sample(sampler)
+                self._submit([token_id])
+                self._step([token_id])
+                times.append(time.perf_counter())
+        return tuple(np.diff(times).tolist())
 
     def _decode_answer(self, answer: _Answer, settings: Settings) -> Iterator[Event]:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -388,10 +410,12 @@ class Engine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """How long a prompt took, and each token after it."""
+    """How long a prompt took, and each token after it; what the memory did in both."""
 
     prompt_s: float
     token_s: tuple[float, ...]
+    prompt_memory: MemoryStats | None
+    token_memory: MemoryStats | None
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@
   - FitError           does not fit: memory, or a prompt past the context  exit 4
   - TableError         rows cannot be read, or a row id is out of range    exit 1
   - BackboneError      llama.cpp failed while computing                    exit 1
+  - BenchError         a measurement could not be taken                    exit 1
   - Interrupted        Ctrl-C ended a computation                        exit 130
 
 `code` is stable and meant to be searched for. This module imports nothing of ours.
@@ -78,6 +79,12 @@ class BackboneError(EngramError):
     """llama.cpp reported a failure while it computed."""
 
     code = "backbone-failed"
+
+
+class BenchError(EngramError):
+    """A measurement could not be taken."""
+
+    code = "bench-failed"
 
 
 class Interrupted(EngramError):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
 from engram_local.events import Timing
+from engram_local.units import KIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +28,19 @@ class Resources:
     """None = not measurable, or no GPU."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What this process has used since it began; None = the system does not tell."""
+
+    drive_bytes: int | None
+    """Read from drives: by read calls, page faults and read-ahead. No cached reads."""
+
+    n_major_faults: int | None
+    """Page faults that waited for a drive."""
+
+    peak_rss_bytes: int | None
+
+
 def measure_resources() -> Resources:
     """Look at this process now."""
     info = psutil.Process().memory_info()
@@ -32,6 +49,15 @@ def measure_resources() -> Resources:
         rss_anon_bytes=None if shared_bytes is None else info.rss - shared_bytes,
         rss_file_bytes=shared_bytes,
         vram_bytes=None,
+    )
+
+
+def measure_usage() -> Usage:
+    """Look at this process now; all its threads count."""
+    return Usage(
+        drive_bytes=_drive_bytes(),
+        n_major_faults=_major_faults(),
+        peak_rss_bytes=_peak_rss_bytes(),
     )
 
 
@@ -50,3 +76,29 @@ def summarize(durations_s: Sequence[float]) -> Timing:
 
 def _rank(ordered: Sequence[float], part: float) -> int:
     return min(len(ordered) - 1, int(part * len(ordered)))
+
+
+def _drive_bytes() -> int | None:
+    if not sys.platform.startswith("linux"):
+        return None  # psutil counts cached reads elsewhere
+    with suppress(psutil.Error, AttributeError):  # a kernel without I/O accounting
+        return int(psutil.Process().io_counters().read_bytes)
+    return None
+
+
+def _major_faults() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_majflt
+
+
+def _peak_rss_bytes() -> int | None:
+    # Not ru_maxrss: a process inherits that from the one that started it.
+    with suppress(OSError):
+        text = Path("/proc/self/status").read_text("utf-8", "replace")
+        for line in text.splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * KIB
+    return None

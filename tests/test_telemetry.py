@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from engram_local.events import Finished, Timing
-from engram_local.telemetry import measure_resources, summarize
+from engram_local.telemetry import measure_resources, measure_usage, summarize
 
 
 def test_no_durations_are_zero() -> None:
@@ -82,3 +85,36 @@ def test_a_rate_of_nothing_is_unknown(changes: dict[str, object]) -> None:
 
 def test_a_prompt_that_was_all_cached_has_no_rate() -> None:
     assert finished(n_cached=10).prompt_tokens_per_s is None
+
+
+def test_use_of_this_process_is_counted() -> None:
+    usage = measure_usage()
+    assert usage.n_major_faults is None or usage.n_major_faults >= 0
+    if sys.platform.startswith("linux"):
+        assert usage.peak_rss_bytes is not None
+        assert usage.peak_rss_bytes >= measure_resources().rss_anon_bytes
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
+def test_the_peak_stays_when_memory_is_given_back() -> None:
+    before = measure_usage().peak_rss_bytes
+    block = np.ones(256 << 20, np.uint8)
+    assert block[-1] == 1
+    del block
+    after = measure_usage().peak_rss_bytes
+    assert before is not None and after is not None
+    assert after >= 256 << 20
+    assert after >= before
+    now = measure_resources().rss_anon_bytes
+    assert now is not None and now < after
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
+def test_only_reads_from_the_drive_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "file.bin"
+    path.write_bytes(bytes(1 << 20))
+    before = measure_usage().drive_bytes
+    path.read_bytes()  # it was just written: the system has it in memory
+    after = measure_usage().drive_bytes
+    assert before is not None and after is not None
+    assert after - before < 1 << 20

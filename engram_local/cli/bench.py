@@ -1,51 +1,271 @@
-"""`engram-local bench`: decode and prompt speed, arms interleaved in one process."""
+"""`engram-local bench`: decode and prompt speed, each arm in a process of its own."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
+from tempfile import gettempdir
+from typing import TYPE_CHECKING
 
 from engram_local.cli import options
-from engram_local.cli.status import status_line
+from engram_local.cli.status import StatusLine, status_line
 from engram_local.errors import UsageError
+from engram_local.settings import default_threads
+from engram_local.units import MIB, parse_bytes
+
+if TYPE_CHECKING:
+    from engram_local.bench.report import Report
+    from engram_local.bench.runner import Result, Subject
+    from engram_local.bench.synthetic import MemoryShape
+    from engram_local.bench.tokens import Plan
+
+_SPARSE_BYTES = 64 * MIB
+"""Of each layer's table that is written with --sparse."""
+
+_TERMINATED = 143
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `bench`."""
     parser.add_argument("model", nargs="?", type=Path, metavar="MODEL")
-    parser.add_argument("-p", "--n-prompt", type=int, default=512, metavar="N")
-    parser.add_argument("-n", "--n-gen", type=int, default=64, metavar="N")
-    parser.add_argument("-r", "--repetitions", type=int, default=5, metavar="N")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    _add_plan_arguments(parser.add_argument_group("what is measured"))
+    _add_synthetic_arguments(parser.add_argument_group("models made for measuring"))
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    output.add_argument("--markdown", action="store_true", help="tables for a document")
     options.add_model_arguments(parser)
+
+
+def _add_plan_arguments(group: argparse._ArgumentGroup) -> None:
+    for short, long, default, meaning in (
+        ("-p", "--n-prompt", 512, "prompt tokens of a turn"),
+        ("-n", "--n-gen", 64, "tokens decoded after them"),
+        ("-r", "--repetitions", 5, "turns of each arm"),
+    ):
+        group.add_argument(
+            *(short, long),
+            type=int,
+            default=default,
+            metavar="N",
+            help=f"{meaning} (default {default})",
+        )
+    group.add_argument(
+        "--arms",
+        metavar="A,B",
+        help="of mmap, mmap no prefetch, ram, direct, reference (default: these), "
+        "mmap cold, mmap cold no prefetch, direct cold; `none` always runs, twice",
+    )
+    group.add_argument(
+        "--cold", action="store_true", help="also with the table evicted from memory"
+    )
+    group.add_argument(
+        "--text",
+        type=Path,
+        metavar="FILE",
+        help="tokens of a text, or - (default: drawn by Zipf's law)",
+    )
+
+
+def _add_synthetic_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--synthetic",
+        metavar="SHAPE",
+        help="a backbone of random weights: 0.5B, 1.5B or WIDTHxDEPTH",
+    )
+    group.add_argument(
+        "--table",
+        type=_size,
+        metavar="SIZE",
+        help="a memory of random rows: 512M, 8G (default with --synthetic: 8M)",
+    )
+    group.add_argument(
+        "--memory-layers",
+        type=int,
+        metavar="N",
+        help="layers of that memory (default 2)",
+    )
+    group.add_argument(
+        "--sparse",
+        action="store_true",
+        help="write only the first 64 MiB of each of its layers; the rest is a hole",
+    )
+    group.add_argument(
+        "--dir",
+        type=Path,
+        metavar="DIR",
+        help="where these files are until the end (default /var/tmp)",
+    )
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
-    from engram_local.bench.arms import Plan, run_arms
-    from engram_local.bench.summary import as_text, noise_floor, summarize_runs
+    from engram_local.bench.arms import choose_arms
+    from engram_local.bench.runner import run_arms
+    from engram_local.bench.tokens import Plan
 
+    _check(args)
+    arms = choose_arms(_names(args.arms), cold=args.cold)
+    if args.sparse and any(arm.cold for arm in arms):
+        raise UsageError("a hole is not read from the drive: cold arms need all rows")
+    plan = Plan(
+        n_prompt=args.n_prompt, n_decode=args.n_gen, n_repetitions=args.repetitions
+    )
+    with status_line() as status, _files(args, status) as (model, memory):
+        subject = _subject(args, plan, model, memory)
+        result = run_arms(arms, subject, plan, progress=status)
+    _print(args, _report(subject, plan, result))
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
     if min(args.n_prompt, args.n_gen, args.repetitions) < 1:
         raise UsageError("-p, -n and -r need at least 1")
-    if args.no_memory or args.prefetch is not None:
-        raise UsageError("bench always measures with and without memory and prefetch")
-    settings = options.settings_of(args, temperature=0.0)
-    plan = Plan(
-        n_prompt=args.n_prompt,
-        n_decode=args.n_gen,
-        n_repetitions=args.repetitions,
+    fixed = (args.no_memory, args.memory_tier, args.prefetch, args.reference)
+    if fixed != (False, None, None, None):
+        raise UsageError(
+            "the arms of a bench say where rows come from, and how",
+            hint="choose with --arms",
+        )
+    made = args.synthetic is not None or args.table is not None
+    if made and args.memory is not None:
+        raise UsageError("--memory names a memory, --synthetic and --table make one")
+    if args.synthetic is not None and (args.model or args.model_flag):
+        raise UsageError("a model was named, and --synthetic makes one")
+    if not made and (args.memory_layers or args.sparse or args.dir):
+        raise UsageError("--memory-layers, --sparse and --dir need --table")
+
+
+def _names(arms: str | None) -> list[str] | None:
+    return None if arms is None else [name.strip() for name in arms.split(",")]
+
+
+def _subject(
+    args: argparse.Namespace, plan: Plan, model: Path, memory: Path
+) -> Subject:
+    from engram_local.bench.runner import Subject
+    from engram_local.formats.engram_gguf import read_memory
+    from engram_local.formats.header import read_header
+
+    return Subject(
+        model=model,
+        memory=memory,
+        table_bytes=read_memory(read_header(memory)).spec.table_bytes,
+        settings=options.settings_of(args, temperature=0.0, n_ctx=plan.n_tokens),
+        text=None if args.text is None else options.read_text(args.text),
     )
-    model, memory = options.files_of(args)
-    with status_line() as status:
-        runs = run_arms(model, memory, settings, plan, progress=status)
-    summaries = summarize_runs(runs)
-    if args.json:
-        decode, prompt = noise_floor(summaries)
-        floor = {"decode": decode, "prompt": prompt}
-        arms = [asdict(item) for item in summaries]
-        print(json.dumps({"arms": arms, "noise_floor": floor}, indent=2))
+
+
+@contextmanager
+def _files(args: argparse.Namespace, status: StatusLine) -> Iterator[tuple[Path, Path]]:
+    """Give model and memory: those that were named, or made ones while it lasts."""
+    if args.synthetic is None and args.table is None:
+        yield options.files_of(args)
+        return
+    from engram_local.bench.synthetic import synthetic_folder
+
+    with _exit_on_sigterm(), synthetic_folder(args.dir or _large_files()) as folder:
+        yield _make_files(args, folder, status)
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Unwind: `kill` and `timeout` would leave gigabytes behind otherwise."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _large_files() -> Path:
+    # /tmp is RAM on many systems.
+    folder = Path("/var/tmp")
+    return folder if folder.is_dir() else Path(gettempdir())
+
+
+def _make_files(
+    args: argparse.Namespace, folder: Path, status: StatusLine
+) -> tuple[Path, Path]:
+    from engram_local.bench.synthetic import (
+        parse_shape,
+        write_backbone,
+        write_synthetic_memory,
+    )
+    from engram_local.catalog import default_model
+
+    def progress(done: int, total: int) -> None:
+        status("writing", done / total)
+
+    if args.synthetic is None:
+        model = options.model_of(args) or default_model()
     else:
-        print(as_text(summaries))
-    return 0
+        model = folder / f"synthetic-{args.synthetic}.gguf"
+        write_backbone(model, parse_shape(args.synthetic), progress=progress)
+    memory = folder / "synthetic-memory.gguf"
+    shape = _memory_shape(args, model)
+    write_synthetic_memory(memory, model, shape, progress=progress)
+    return model, memory
+
+
+def _memory_shape(args: argparse.Namespace, model: Path) -> MemoryShape:
+    """Return the shape that was asked for; what was not is as in the shipped memory."""
+    from engram_local.bench.synthetic import MemoryShape, spread_layers
+    from engram_local.formats.backbone import read_backbone
+    from engram_local.formats.header import read_header
+
+    depth = read_backbone(read_header(model)).fingerprint.block_count
+    plain = MemoryShape()
+    return MemoryShape(
+        layer_ids=spread_layers(args.memory_layers or len(plain.layer_ids), depth),
+        table_bytes=args.table or plain.table_bytes,
+        real_bytes=_SPARSE_BYTES if args.sparse else None,
+    )
+
+
+def _report(subject: Subject, plan: Plan, result: Result) -> Report:
+    from engram_local.bench import machine
+    from engram_local.bench.report import Report
+    from engram_local.bench.summary import summarize_runs
+
+    return Report(
+        machine=machine.look(),
+        command=command_line(sys.argv[1:]),
+        date=date.today().isoformat(),
+        model=subject.model.name,
+        memory=subject.memory.name,
+        table_bytes=subject.table_bytes,
+        n_threads=subject.settings.n_threads or default_threads(),
+        plan=plan,
+        groups=tuple(summarize_runs(result.runs)),
+        notes=tuple(result.notes),
+        runs=tuple(result.runs),
+    )
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Return the command as it was typed, without the folders of files."""
+    shown = [Path(word).name if Path(word).exists() else word for word in words]
+    return shlex.join(["engram-local", *shown])
+
+
+def _print(args: argparse.Namespace, report: Report) -> None:
+    from engram_local.bench.report import as_json, as_markdown, as_text
+
+    if args.json:
+        print(json.dumps(as_json(report), indent=2))
+    else:
+        print(as_markdown(report) if args.markdown else as_text(report))

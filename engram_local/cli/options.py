@@ -161,7 +161,7 @@ def open_engine(args: argparse.Namespace, settings: Settings) -> Engine:
         from engram_local.engine import Engine
 
         engine = Engine.open(
-            _model(args), memory=_memory(args), settings=settings, progress=status
+            model_of(args), memory=_memory(args), settings=settings, progress=status
         )
     if args.n_ctx and engine.n_ctx != args.n_ctx:
         # More than the model was trained for, or not a multiple of llama.cpp's 256.
@@ -191,7 +191,7 @@ def files_of(args: argparse.Namespace) -> tuple[Path, Path]:
     from engram_local.formats.backbone import read_backbone
     from engram_local.formats.header import read_header
 
-    model = _model(args) or default_model()
+    model = model_of(args) or default_model()
     memory = args.memory
     if memory is None:
         memory = find_memory(model, read_backbone(read_header(model)).fingerprint)
@@ -203,7 +203,7 @@ def files_of(args: argparse.Namespace) -> tuple[Path, Path]:
     return model, memory
 
 
-def _model(args: argparse.Namespace) -> Path | None:
+def model_of(args: argparse.Namespace) -> Path | None:
     """Return the model that was named as an argument or with -m."""
     named = [path for path in (getattr(args, "model", None), args.model_flag) if path]
     if len(named) > 1:

@@ -107,16 +107,42 @@ def test_perplexity_agrees_with_engram_peft_on_the_quantized_model(
     assert result["mean_nll"] - result["mean_nll_no_memory"] > 0.01
 
 
-def test_bench_measures_all_arms(memory: Path) -> None:
+def test_bench_measures_warm_and_cold_arms(memory: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "memory.gguf"
+    shutil.copyfile(memory, copy)
     code, out, _ = execute(
-        *("bench", "--memory", memory, "-r", "1", "-p", "8", "-n", "2", "--json")
+        *("bench", "--memory", copy, "-r", "1", "-p", "16", "-n", "4", "--json"),
+        *("--arms", "mmap,mmap cold"),
     )
     result = json.loads(out)
     assert code == 0
-    names = {arm["arm"] for arm in result["arms"]}
-    assert names == {"none", "none again", "memory", "memory, no prefetch"}
-    assert all(arm["decode_per_s"]["median"] > 0 for arm in result["arms"])
-    assert result["noise_floor"]["decode"] >= 0
+    warm = result["groups"][0]["arms"]
+    assert [arm["arm"] for arm in warm] == ["none", "none again", "mmap"]
+    assert all(arm["decode"]["tokens_per_s"]["median"] > 0 for arm in warm)
+    assert all(arm["rss_anon_bytes"] > 1 << 20 for arm in warm)
+    turns = {run["arm"]: run["turn"] for run in result["runs"]}
+    assert turns["mmap"]["prompt"]["rows_read"] == 16 * 16
+    assert turns["mmap"]["decode"]["rows_read"] == 4 * 16
+    assert turns["none"]["decode"]["stall"] is None
+    if result["notes"]:  # where files live in memory, nothing is cold
+        assert result["notes"][0].startswith("mmap cold was left out: ")
+        return
+    cold = turns["mmap cold"]["prompt"]
+    assert cold["resident_before_bytes"] < cold["resident_after_bytes"]
+    assert cold["drive_bytes"] >= cold["useful_bytes"]
+
+
+def test_bench_ends_with_the_words_and_the_code_of_a_worker(
+    memory: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "short.txt"
+    text.write_text("Too short.", "utf-8")
+    code, out, err = execute("bench", "--memory", memory, "--text", text)
+    assert (code, out) == (2, "")
+    assert "error[usage]: the text is" in err
+    code, out, err = execute("bench", "--memory", memory, "-p", "600", "-c", "256")
+    assert (code, out) == (4, "")
+    assert err.startswith("error[does-not-fit]: 664 tokens were asked for")
 
 
 def test_prompt_longer_than_the_context_exits_4(memory: Path) -> None:

@@ -151,6 +151,19 @@ def test_rows_and_stalls_are_counted(engine: Engine) -> None:
     assert all(0 < gate < 1 for gate in stats.memory.gate_mean.values())
 
 
+def test_a_replay_counts_prompt_and_tokens_apart(engine: Engine) -> None:
+    between: list[int] = []
+    finish(engine, WHALE)  # what was counted before is not the replay's
+    replay = engine.replay(
+        [1, 2, 3], [4, 5], between=lambda: between.append(len(engine._token_ids))
+    )
+    assert between == [3]
+    assert len(replay.token_s) == 2
+    assert replay.prompt_memory is not None and replay.token_memory is not None
+    assert replay.prompt_memory.rows_read == 16 * 3
+    assert replay.token_memory.rows_read == 16 * 2
+
+
 def test_max_tokens_and_context_end_an_answer(engine: Engine) -> None:
     assert finish(engine, WHALE, max_tokens=3).finish_reason == "length"
     assert finish(engine, WHALE, max_tokens=0).token_ids == ()

@@ -1,0 +1,138 @@
+"""Medians, ratios of pairs, the noise floor."""
+
+from __future__ import annotations
+
+import pytest
+
+from engram_local.bench.runner import Run
+from engram_local.bench.summary import (
+    GroupSummary,
+    NoiseFloor,
+    Spread,
+    Stall,
+    summarize_runs,
+)
+from engram_local.events import Timing
+from tests.bench.fakes import make_part, make_turn, plain_part
+
+NONE_S = (1.0, 2.0, 4.0)
+"""Seconds of `none` for 10 tokens: the machine became slower and slower."""
+
+
+def turn_of(arm: str, repetition: int, factor: float, group: str = "warm") -> Run:
+    """Return a turn that takes `factor` times as long as `none` in its repetition."""
+    make = plain_part if arm.startswith("none") else make_part
+    decode_s = NONE_S[repetition - 1] * factor
+    prompt = make(elapsed_s=decode_s / 2)
+    turn = make_turn(decode=make(elapsed_s=decode_s), prompt=prompt)
+    return Run(arm=arm, group=group, repetition=repetition, turn=turn)
+
+
+def runs(group: str = "warm") -> list[Run]:
+    """Return three repetitions of three arms, in rotated order."""
+    factors = {
+        "none again": (1.25, 1.0, 1.25),
+        "mmap": (2.0, 2.5, 1.25),
+        "none": (1.0, 1.0, 1.0),
+    }
+    return [
+        turn_of(arm, repetition, factors[arm][repetition - 1], group)
+        for repetition in (1, 2, 3)
+        for arm in factors
+    ]
+
+
+@pytest.fixture
+def group() -> GroupSummary:
+    """The only group of `runs`."""
+    (group,) = summarize_runs(runs())
+    return group
+
+
+def test_none_comes_first_then_arms_as_they_ran(group: GroupSummary) -> None:
+    assert [arm.arm for arm in group.arms] == ["none", "none again", "mmap"]
+
+
+def test_ratios_are_of_pairs_in_the_same_repetition(group: GroupSummary) -> None:
+    ratio = group.arms[2].decode.ratio
+    assert ratio == Spread(median=0.5, low=0.4, high=0.8)
+    # The medians of the speeds alone would say 0.4.
+    assert group.arms[0].decode.tokens_per_s.median == 5.0
+    assert group.arms[2].decode.tokens_per_s == Spread(median=2.0, low=2.0, high=5.0)
+
+
+def test_none_has_a_ratio_of_one_to_itself(group: GroupSummary) -> None:
+    assert group.arms[0].decode.ratio == Spread(median=1.0, low=1.0, high=1.0)
+
+
+def test_the_noise_floor_is_how_far_none_is_from_itself(group: GroupSummary) -> None:
+    assert group.decode_floor == NoiseFloor(
+        median=pytest.approx(0.2), largest=pytest.approx(0.2)
+    )
+    lucky = [turn_of("none again", i, 1.0) for i in (1, 2)]
+    late = [*lucky, turn_of("none again", 3, 1.25)]
+    none = [turn_of("none", i, 1.0) for i in (1, 2, 3)]
+    (other,) = summarize_runs([*none, *late])
+    assert other.decode_floor == NoiseFloor(median=0.0, largest=pytest.approx(0.2))
+    assert other.prompt_floor == other.decode_floor
+
+
+def test_prompt_and_decode_are_apart(group: GroupSummary) -> None:
+    assert group.arms[0].prompt.tokens_per_s.median == 10.0
+
+
+def test_an_arm_without_a_memory_has_no_rows(group: GroupSummary) -> None:
+    for part in (group.arms[0].decode, group.arms[0].prompt):
+        assert part.rows_per_s is part.stall is part.amplification is None
+        assert part.resident_before_bytes is None
+        assert part.n_major_faults == Spread(median=0, low=0, high=0)
+
+
+def test_work_of_the_memory_is_medians_and_the_longest_stall() -> None:
+    stalls = (1.0, 9.0, 2.0)
+    measured = [
+        Run(
+            arm="mmap",
+            group="warm",
+            repetition=i + 1,
+            turn=make_turn(
+                decode=make_part(
+                    stall=Timing(total_ms=9, p50_ms=ms, p95_ms=10 * ms, max_ms=20 * ms),
+                    drive_bytes=5440 * (i + 1),
+                    n_major_faults=i,
+                )
+            ),
+        )
+        for i, ms in enumerate(stalls)
+    ]
+    plain = [run for run in runs() if run.arm != "mmap"]
+    (group,) = summarize_runs([*plain, *measured])
+    part = group.arms[2].decode
+    assert part.stall == Stall(p50_ms=2.0, p95_ms=20.0, max_ms=180.0)
+    assert part.amplification == Spread(median=2.0, low=1.0, high=3.0)
+    assert part.n_major_faults == Spread(median=1, low=0, high=2)
+    assert part.rows_per_s is not None and part.rows_per_s.median == 320.0
+    assert part.resident_after_bytes == Spread(median=8192, low=8192, high=8192)
+
+
+def test_what_the_system_does_not_tell_is_unknown() -> None:
+    hidden = make_part(drive_bytes=None, n_major_faults=None)
+    unknown = make_turn(decode=hidden, rss_anon_bytes=None)
+    plain = [run for run in runs() if run.arm != "mmap"]
+    measured = [
+        Run(arm="mmap", group="warm", repetition=i, turn=unknown) for i in (1, 2, 3)
+    ]
+    (group,) = summarize_runs([*plain, *measured])
+    arm = group.arms[2]
+    assert arm.decode.drive_bytes is arm.decode.amplification is None
+    assert arm.decode.n_major_faults is arm.rss_anon_bytes is None
+    assert arm.prompt.drive_bytes is not None
+    assert arm.rss_file_bytes == 200 << 20
+
+
+def test_each_group_has_its_own_none() -> None:
+    cold = [turn_of(run.arm, run.repetition, 3.0, "cold") for run in runs()]
+    warm, other = summarize_runs([*runs(), *cold])
+    assert (warm.group, other.group) == ("warm", "cold")
+    assert warm.arms[2].decode.ratio.median == 0.5
+    assert other.arms[2].decode.ratio.median == 1.0
