@@ -62,6 +62,8 @@ class NodeFilter:
 
     def take_status(self) -> tuple[int, int]:
         """Return what went wrong since the last call, and a wrong node's bytes."""
+        if not self._header[_STATUS]:
+            return 0, 0
         status = int(self._header[_STATUS]), int(self._header[_FOUND_BYTES])
         self._header[_STATUS] = 0
         return status

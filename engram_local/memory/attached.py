@@ -19,7 +19,6 @@ from engram_local.memory.handover import (
     N_GATES,
     N_PASSED,
     N_READY,
-    N_SUBMITTED,
     N_WAITS,
     STALL_NS,
     Handover,
@@ -56,11 +55,13 @@ class AttachedMemory:
         """
         self.module = module
         self.tier = tier
-        self._counted = Counters()
+        self._n_submitted = 0
+        self._stalls_ns: list[int] = []
         with ExitStack() as stack:
             specs = [layer.table for layer in module.spec.layers]
             self._tables = open_tables(stack, module.path, specs, tier, progress)
             self._handover = Handover(
+                token_map=module.token_map,
                 n_layers=len(self._tables),
                 record_size=(module.fusion.n_branches + 1) * module.fusion.hidden_size,
                 max_tokens=max_tokens,
@@ -97,14 +98,8 @@ class AttachedMemory:
 
     def submit(self, token_ids: Sequence[int]) -> None:
         """Append to the sequence; their records are begun at once."""
-        handover = self._handover
-        first = int(handover.control[N_SUBMITTED])
-        end = first + len(token_ids)
-        handover.canonical_ids[first:end] = self.module.token_map[token_ids]
-        handover.control[N_SUBMITTED] = end
-        self._counted.add_rows(self.module.spec, len(token_ids))
-        if self._prefetcher is not None:
-            handover.announce_work()
+        self._handover.submit(token_ids)
+        self._n_submitted += len(token_ids)
 
     def prepare(self) -> None:
         """Without a prefetch thread: make the records of the next decode now."""
@@ -129,10 +124,10 @@ class AttachedMemory:
 
     def check(self, n_tokens: int) -> None:
         """End a decode; raise unless every layer was added to the first `n_tokens`."""
-        control = self._handover.control
-        self._counted.stalls_s.append(1e-9 * int(control[STALL_NS]))
-        control[STALL_NS] = 0
-        check_passed(self._handover.counters[:, N_PASSED].tolist(), n_tokens)
+        stall_ns = self._handover.end_decode(n_tokens)
+        self._stalls_ns.append(max(stall_ns, 0))
+        if stall_ns < 0:
+            check_passed(self._handover.counters[:, N_PASSED].tolist(), n_tokens)
 
     def trim(self, n_tokens: int) -> bool:
         """Keep the first `n_tokens` of the sequence, between two decodes.
@@ -154,13 +149,18 @@ class AttachedMemory:
 
     def take_counters(self) -> Counters:
         """Return the counters and start again from zero."""
-        taken, self._counted = self._counted, Counters()
         counters, sums = self._handover.counters, self._handover.gate_sums
-        taken.n_waits = int(counters[:, N_WAITS].sum())
+        taken = Counters(
+            n_waits=int(counters[:, N_WAITS].sum()),
+            stalls_s=[1e-9 * stall_ns for stall_ns in self._stalls_ns],
+        )
+        taken.add_rows(self.module.spec, self._n_submitted)
         if self._prefetcher is not None:  # else they were made while all waited
             taken.n_ready = int(counters[:, N_READY].sum())
         for line, layer_id in enumerate(self.layer_ids):
             taken.add_gates(layer_id, float(sums[line]), int(counters[line, N_GATES]))
+        self._n_submitted = 0
+        self._stalls_ns.clear()
         counters[:, [N_WAITS, N_READY, N_GATES]] = 0
         sums[:] = 0
         return taken

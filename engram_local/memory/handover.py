@@ -12,10 +12,17 @@ again). The layout is flat, so that a function called by C finds everything by a
 
 from __future__ import annotations
 
-import numpy as np
-from numba.extending import register_jitable
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
 
-from engram_local.kernels import kernel
+import numba
+import numpy as np
+from numba import carray
+from numba.extending import register_jitable
+from numpy.typing import NDArray
+
+from engram_local.kernels import kernel, native
 from engram_local.memory.libc import SEMAPHORE_BYTES, pointer, sem_init, sem_post, wait
 from engram_local.units import MIB
 
@@ -35,12 +42,29 @@ ROW_NOT_FINITE, FILE_TOO_SHORT, RAISED, NOT_SUBMITTED = range(1, 5)
 BUSY, WORK, FIRST_READY = range(3)
 
 
+_STATE = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "control",
+            "counters",
+            "n_layers",
+            "canonical_ids",
+            "token_map",
+            "work",
+        )
+    ]
+)
+"""Addresses and sizes for the two functions that are called once per token."""
+
+
 class Handover:
     """The shared arrays of one memory and one sequence."""
 
     def __init__(
         self,
         *,
+        token_map: NDArray[np.int32],
         n_layers: int,
         record_size: int,
         max_tokens: int,
@@ -53,6 +77,7 @@ class Handover:
         """
         n_affordable = RECORD_BYTES // (4 * record_size * n_layers)
         capacity = max(1, min(max_batch, n_affordable)) if bounded else max_batch
+        self.token_map = np.ascontiguousarray(token_map, np.int32)
         self.canonical_ids = np.zeros(max_tokens, np.int64)
         self.records = np.zeros((n_layers, capacity, record_size), np.float32)
         self.control = np.zeros(N_CONTROL, np.int64)
@@ -61,6 +86,20 @@ class Handover:
         self.semaphores = np.zeros((FIRST_READY + n_layers, SEMAPHORE_BYTES), np.uint8)
         for line in range(len(self.semaphores)):
             _init(self.semaphores, line, int(line == BUSY))
+        self._state = np.array(
+            [
+                (
+                    self.control.ctypes.data,
+                    self.counters.ctypes.data,
+                    n_layers,
+                    self.canonical_ids.ctypes.data,
+                    self.token_map.ctypes.data,
+                    self.semaphores[WORK].ctypes.data,
+                )
+            ],
+            _STATE,
+        )
+        self._address = int(self._state.ctypes.data)
 
     def acquire(self) -> None:
         """Keep others from preparing until `release`."""
@@ -70,9 +109,27 @@ class Handover:
         """End what `acquire` began."""
         _post(self.semaphores, BUSY)
 
+    def submit(self, token_ids: Sequence[int]) -> None:
+        """Append tokens to the sequence and wake the prefetch thread."""
+        if len(token_ids) == 1:  # in decode: numpy would take 40 us out of a cold cache
+            _native().submit(self._address, token_ids[0])
+            return
+        start = int(self.control[N_SUBMITTED])
+        end = start + len(token_ids)
+        self.canonical_ids[start:end] = self.token_map[token_ids]
+        self.control[N_SUBMITTED] = end
+        self.announce_work()
+
     def announce_work(self) -> None:
         """Wake the prefetch thread."""
         _post(self.semaphores, WORK)
+
+    def end_decode(self, n_tokens: int) -> int:
+        """Return the nanoseconds waited since the last call; negative if not all
+        layers have passed exactly the first `n_tokens`.
+        """
+        stall_ns: int = _native().end_decode(self._address, n_tokens)
+        return stall_ns
 
     def publish(self, line: int, n_tokens: int) -> None:
         """Hand over records that have been written behind `n_prepared`."""
@@ -124,3 +181,41 @@ def _wait(semaphores, line):  # type: ignore[no-untyped-def]  # pragma: no cover
 @kernel("void(i8[::1], u1[:, ::1], i8)")
 def _fail(control, semaphores, error):  # type: ignore[no-untyped-def]  # pragma: no cover
     fail(control, semaphores, error)
+
+
+class _Native(NamedTuple):
+    submit: Any
+    end_decode: Any
+
+
+@cache
+def _native() -> _Native:
+    """Called through ctypes: a compiled function of Python costs more per array."""
+    state = numba.types.voidptr
+    return _Native(
+        submit=native(numba.void(state, numba.i8))(_submit).ctypes,
+        end_decode=native(numba.i8(state, numba.i8))(_end_decode).ctypes,
+    )
+
+
+def _submit(state, token_id):  # type: ignore[no-untyped-def]  # pragma: no cover
+    one = carray(state, (1,), _STATE)[0]
+    control = carray(pointer(one.control), (N_CONTROL,), np.int64)
+    n = control[N_SUBMITTED]
+    token_map = carray(pointer(one.token_map), (token_id + 1,), np.int32)
+    carray(pointer(one.canonical_ids), (n + 1,), np.int64)[n] = token_map[token_id]
+    control[N_SUBMITTED] = n + 1
+    sem_post(pointer(one.work))
+
+
+def _end_decode(state, n_tokens):  # type: ignore[no-untyped-def]  # pragma: no cover
+    one = carray(state, (1,), _STATE)[0]
+    control = carray(pointer(one.control), (N_CONTROL,), np.int64)
+    shape = (one.n_layers, N_COUNTERS)
+    counters = carray(pointer(one.counters), shape, np.int64)
+    stall_ns = control[STALL_NS]
+    control[STALL_NS] = 0
+    for line in range(one.n_layers):
+        if counters[line, N_PASSED] != n_tokens:
+            stall_ns = -1
+    return stall_ns

@@ -22,7 +22,12 @@ def prefetch_threads() -> list[str]:
 
 def make_handover(capacity: int = 4) -> Handover:
     return Handover(
-        n_layers=2, record_size=8, max_tokens=64, max_batch=capacity, bounded=True
+        token_map=np.arange(9, dtype=np.int32),
+        n_layers=2,
+        record_size=8,
+        max_tokens=64,
+        max_batch=capacity,
+        bounded=True,
     )
 
 
