@@ -98,8 +98,13 @@ class AttachedMemory:
 
     def submit(self, token_ids: Sequence[int]) -> None:
         """Append to the sequence; their records are begun at once."""
+        before, self._n_submitted = (
+            self._n_submitted,
+            self._n_submitted + len(token_ids),
+        )
+        if self._prefetcher and before // 32 != self._n_submitted // 32:
+            self._prefetcher.avoid_this_processor()
         self._handover.submit(token_ids)
-        self._n_submitted += len(token_ids)
 
     def prepare(self) -> None:
         """Without a prefetch thread: make the records of the next decode now."""

@@ -100,6 +100,7 @@ class Handover:
             _STATE,
         )
         self._address = int(self._state.ctypes.data)
+        self._native = _native()
 
     def acquire(self) -> None:
         """Keep others from preparing until `release`."""
@@ -112,7 +113,7 @@ class Handover:
     def submit(self, token_ids: Sequence[int]) -> None:
         """Append tokens to the sequence and wake the prefetch thread."""
         if len(token_ids) == 1:  # in decode: numpy would take 40 us out of a cold cache
-            _native().submit(self._address, token_ids[0])
+            self._native.submit(self._address, token_ids[0])
             return
         start = int(self.control[N_SUBMITTED])
         end = start + len(token_ids)
@@ -128,7 +129,7 @@ class Handover:
         """Return the nanoseconds waited since the last call; negative if not all
         layers have passed exactly the first `n_tokens`.
         """
-        stall_ns: int = _native().end_decode(self._address, n_tokens)
+        stall_ns: int = self._native.end_decode(self._address, n_tokens)
         return stall_ns
 
     def publish(self, line: int, n_tokens: int) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import signal
 import sys
 from functools import cache
@@ -87,6 +88,13 @@ def resident_bytes(buffer: NDArray[np.uint8]) -> int | None:
     if mincore(start, n_bytes, flags.ctypes.data) != 0:
         return None
     return int((flags & 1).sum()) * mmap.PAGESIZE
+
+
+def other_processors() -> set[int]:
+    """Return the processors that this process may use, but for the caller's own."""
+    if not sys.platform.startswith("linux"):
+        return set()
+    return os.sched_getaffinity(os.getpid()) - {_libc().sched_getcpu()}
 
 
 # What follows is called by compiled code only. sem_t is 32 bytes on 64-bit Linux; it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -13,6 +14,8 @@ from engram_local.memory.attached import AttachedMemory
 from engram_local.memory.handover import N_PREPARED, N_SUBMITTED, Handover
 from engram_local.memory.prefetch import Prefetcher
 from tests.fakes import make_memory
+
+THREAD = "engram-prefetch"
 
 
 def prefetch_threads() -> list[str]:
@@ -86,3 +89,25 @@ def test_it_stops_where_the_ring_is_full(
     assert memory._handover.control[N_SUBMITTED] == 20
     assert np.isfinite(memory._handover.records).all()
     memory.close()
+
+
+def test_it_avoids_the_processor_of_its_caller() -> None:
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        pytest.skip("there is one processor only")
+    handover = make_handover()
+    prefetcher = Prefetcher(FakePreparer(handover), handover)  # type: ignore[arg-type]
+    here = min(allowed)
+    try:
+        os.sched_setaffinity(0, {here})
+        # Only one is allowed now: there is nowhere to go, and nothing is changed.
+        prefetcher.avoid_this_processor()
+        thread = next(one for one in threading.enumerate() if one.name == THREAD)
+        assert thread.native_id is not None
+        assert os.sched_getaffinity(thread.native_id) == allowed
+        os.sched_setaffinity(0, allowed)
+        prefetcher.avoid_this_processor()
+        assert len(os.sched_getaffinity(thread.native_id)) == len(allowed) - 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+        prefetcher.close()
