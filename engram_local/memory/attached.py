@@ -68,8 +68,10 @@ class AttachedMemory:
                 max_batch=max_batch,
                 bounded=prefetch,
             )
-            self._forward = Forward(module.weights, module.fusion, self._handover)
             self._preparer = Preparer(module, self._tables, self._handover, weight_type)
+            self._forward = Forward(
+                module.weights, module.fusion, self._handover, self._preparer
+            )
             self._prefetcher: Prefetcher | None = None
             if prefetch:
                 self._prefetcher = Prefetcher(self._preparer, self._handover)

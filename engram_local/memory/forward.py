@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from engram_local.kernels import native
 from engram_local.memory.fuse import fuse
 from engram_local.memory.handover import (
+    BUSY,
     ERROR,
     FIRST_READY,
     N_ACQUIRED,
@@ -38,6 +39,7 @@ from engram_local.memory.handover import (
 )
 from engram_local.memory.libc import (
     SEMAPHORE_BYTES,
+    call,
     now_ns,
     pointer,
     sem_post,
@@ -45,6 +47,7 @@ from engram_local.memory.libc import (
     wait,
 )
 from engram_local.memory.module import FusionWeights
+from engram_local.memory.prepare import DONE, Preparer
 from engram_local.spec import FusionSpec
 from engram_local.units import MIB
 
@@ -73,6 +76,8 @@ _SIZES = (
     "n_branches",
     "n_taps",
     "dilation",
+    "prepare_next",
+    "preparer",
 )
 _STATE = np.dtype(
     [(name, np.int64) for name in (*_ARRAYS, *_SIZES)]
@@ -88,7 +93,11 @@ class Forward:
     """
 
     def __init__(
-        self, weights: tuple[FusionWeights, ...], spec: FusionSpec, handover: Handover
+        self,
+        weights: tuple[FusionWeights, ...],
+        spec: FusionSpec,
+        handover: Handover,
+        preparer: Preparer,
     ) -> None:
         self._spec = spec
         self._lost = 0
@@ -112,6 +121,9 @@ class Forward:
             "times": np.zeros(2, np.int64),
         }
         self._state = self._make_state()
+        if preparer.works_in_place:
+            self._state["prepare_next"] = preparer.function
+            self._state["preparer"] = preparer.state
         self.address = int(_native().address)
         self.state = int(self._state.ctypes.data)
 
@@ -207,6 +219,21 @@ def _add_deltas(line, hidden, state):  # type: ignore[no-untyped-def]  # pragma:
 
 
 @register_jitable
+def _help_or_sleep(ready, semaphores, state):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Prepare a piece, where the thread has not begun; else sleep until it has ended.
+
+    With all processors busy it may be woken late: by up to 4.8 ms, for 0.06 of work.
+    """
+    busy = semaphore(semaphores, BUSY)
+    if state.prepare_next != 0 and sem_trywait(busy) == 0:
+        result = call(state.prepare_next, state.preparer)
+        sem_post(busy)
+        if result == DONE:
+            return
+    wait(ready)
+
+
+@register_jitable
 def _acquire(line, control, counters, semaphores, state):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Sleep until there is a record that has not been passed, or an error."""
     ready = semaphore(semaphores, FIRST_READY + line)
@@ -216,7 +243,7 @@ def _acquire(line, control, counters, semaphores, state):  # type: ignore[no-unt
             if began_ns == 0:
                 began_ns = now_ns(carray(pointer(state.times), (2,), np.int64))
                 counters[N_READY] -= 1
-            wait(ready)
+            _help_or_sleep(ready, semaphores, state)
         counters[N_ACQUIRED] = counters[N_PREPARED]
     if began_ns != 0:
         ended_ns = now_ns(carray(pointer(state.times), (2,), np.int64))

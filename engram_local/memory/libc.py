@@ -135,6 +135,23 @@ def pointer(typing_context, address):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def call(typing_context, function, argument):  # type: ignore[no-untyped-def]
+    """Call a native function, int64 function(void*), both given by address.
+
+    What it does is compiled once, where a compiled function that is called by name
+    becomes a part of each caller.
+    """
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        pointer_type = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.IntType(64), [pointer_type]).as_pointer()
+        target = builder.inttoptr(arguments[0], kind)
+        return builder.call(target, [builder.inttoptr(arguments[1], pointer_type)])
+
+    return numba.i8(numba.i8, numba.i8), generate
+
+
+@intrinsic
 def fetch_add(typing_context, address, value):  # type: ignore[no-untyped-def]
     """Add to the int64 at an address and return what was there before, atomically."""
 

@@ -7,6 +7,7 @@ place. Rows of other tables come from `Table.gather`, a piece at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numba
@@ -15,7 +16,7 @@ from numba import carray
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
-from engram_local.kernels import kernel
+from engram_local.kernels import kernel, native
 from engram_local.memory.handover import (
     BUSY,
     ERROR,
@@ -23,6 +24,8 @@ from engram_local.memory.handover import (
     ERROR_ROW,
     FILE_TOO_SHORT,
     FIRST_READY,
+    N_CONTROL,
+    N_COUNTERS,
     N_PASSED,
     N_PREPARED,
     N_SUBMITTED,
@@ -35,7 +38,14 @@ from engram_local.memory.handover import (
     semaphore,
 )
 from engram_local.memory.hashing import RowHasher, hash_rows
-from engram_local.memory.libc import file_bytes, pointer, sem_post, wait
+from engram_local.memory.libc import (
+    SEMAPHORE_BYTES,
+    call,
+    file_bytes,
+    pointer,
+    sem_post,
+    wait,
+)
 from engram_local.memory.module import MemoryModule
 from engram_local.memory.projector import (
     WEIGHT_TYPES,
@@ -54,7 +64,7 @@ F32 = NDArray[np.float32]
 _MAX_PIECE = 64
 """Tokens prepared at once: the weights are read once for all of them."""
 
-_NOTHING_TO_DO, _STOPPED = -1, -2
+_NOTHING_TO_DO, DONE, _STOPPED = -1, -2, -3
 _INT8, _BF16, _ = range(len(WEIGHT_TYPES))
 
 _ARRAYS = (
@@ -93,6 +103,27 @@ _LAYER = np.dtype(
 """What the compiled loop knows of a layer: addresses of arrays, then numbers."""
 
 
+_STATE = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "layers",
+            "control",
+            "counters",
+            "canonical_ids",
+            "records",
+            "semaphores",
+            "e4m3",
+            "e8m0",
+            "n_layers",
+            "capacity",
+            "record_size",
+        )
+    ]
+)
+"""What it knows of a memory: addresses, then sizes."""
+
+
 class Preparer:
     """Makes records for a hand-over; used by one thread, the prefetcher or another."""
 
@@ -109,7 +140,12 @@ class Preparer:
             _Layer(module, line, table, weight_type)
             for line, table in enumerate(tables)
         ]
-        self._states = np.concatenate([layer.state for layer in self._layers])
+        self._layer_states = np.concatenate([layer.state for layer in self._layers])
+        self._state = self._make_state()
+        self.function = int(_native().address)
+        """Of `int64 function(void* state)`: prepares one piece; hold BUSY."""
+
+        self.state = int(self._state.ctypes.data)
 
     def work(self, *, wait_for_more: bool) -> None:
         """Prepare what was submitted and has room; then return, or wait for more.
@@ -141,18 +177,32 @@ class Preparer:
             assert self._error is not None
             raise self._error
 
+    @property
+    def works_in_place(self) -> bool:
+        """Whether `function` can prepare all layers by itself."""
+        return bool(self._layer_states["in_place"].all())
+
+    def _make_state(self) -> Any:
+        handover, state = self._handover, np.zeros(1, _STATE)
+        for name, array in (
+            ("layers", self._layer_states),
+            ("control", handover.control),
+            ("counters", handover.counters),
+            ("canonical_ids", handover.canonical_ids),
+            ("records", handover.records),
+            ("semaphores", handover.semaphores),
+            ("e4m3", E4M3),
+            ("e8m0", E8M0),
+        ):
+            state[name] = array.ctypes.data
+        state["n_layers"], state["capacity"], _ = handover.records.shape
+        state["record_size"] = handover.records.shape[2]
+        return state
+
     def _serve(self, wait_for_more: bool) -> int:
-        handover = self._handover
+        control, semaphores = self._handover.control, self._handover.semaphores
         line: int = _serve(
-            self._states,
-            handover.control,
-            handover.counters,
-            handover.canonical_ids,
-            handover.records,
-            handover.semaphores,
-            wait_for_more,
-            E4M3,
-            E8M0,
+            self.function, self.state, control, semaphores, wait_for_more
         )
         return line
 
@@ -329,62 +379,65 @@ def _prepare(layer, position, canonical_ids, records, control, e4m3, e8m0):  # t
     return 0
 
 
-@kernel(
-    numba.i8(
-        numba.from_dtype(_LAYER)[::1],
-        numba.i8[::1],
-        numba.i8[:, ::1],
-        numba.i8[::1],
-        numba.f4[:, :, ::1],
-        numba.u1[:, ::1],
-        numba.b1,
-        numba.f4[::1],
-        numba.f4[::1],
+def _prepare_next(state):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Prepare one piece; the caller holds BUSY.
+
+    Returns a layer that is not to be read in place, _NOTHING_TO_DO or DONE.
+    """
+    one = carray(state, (1,), _STATE)[0]
+    n_layers = one.n_layers
+    control = carray(pointer(one.control), (N_CONTROL,), np.int64)
+    counters = carray(pointer(one.counters), (n_layers, N_COUNTERS), np.int64)
+    line = _next_layer(control, counters, one.capacity)
+    if line < 0:
+        return line
+    layer = carray(pointer(one.layers), (n_layers,), _LAYER)[line]
+    if layer.in_place == 0:
+        return line
+    position = counters[line, N_PREPARED]
+    n_tokens = _piece(control, counters, line, one.capacity)
+    first = position % one.capacity
+    shape = (n_layers, one.capacity, one.record_size)
+    records = carray(pointer(one.records), shape, np.float32)[line]
+    error = _prepare(
+        layer,
+        position,
+        carray(pointer(one.canonical_ids), (position + n_tokens,), np.int64),
+        records[first : first + n_tokens],
+        control,
+        carray(pointer(one.e4m3), (256,), np.float32),
+        carray(pointer(one.e8m0), (256,), np.float32),
     )
-)
-def _serve(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-    layers,
-    control,
-    counters,
-    canonical_ids,
-    records,
-    semaphores,
-    wait_for_more,
-    e4m3,
-    e8m0,
-):
+    semaphores = carray(
+        pointer(one.semaphores), (FIRST_READY + n_layers, SEMAPHORE_BYTES), np.uint8
+    )
+    if error == 0:
+        counters[line, N_PREPARED] += n_tokens
+        sem_post(semaphore(semaphores, FIRST_READY + line))
+    else:
+        control[ERROR_LINE] = line
+        fail(control, semaphores, error)
+    return DONE
+
+
+@cache
+def _native() -> Any:
+    return native(numba.i8(numba.types.voidptr))(_prepare_next)
+
+
+@kernel("i8(i8, i8, i8[::1], u1[:, ::1], b1)")
+def _serve(prepare_next, state, control, semaphores, wait_for_more):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Prepare piece by piece until STOP, or until there is nothing to do.
 
     Returns the number of a layer whose rows are not to be read in place.
     """
     busy = semaphore(semaphores, BUSY)
-    capacity = records.shape[1]
     while control[STOP] == 0:
         wait(busy)
-        line = _next_layer(control, counters, capacity)
-        if line < 0 or layers[line].in_place == 0:
-            sem_post(busy)
-            if line >= 0 or not wait_for_more:
-                return line
-            wait(semaphore(semaphores, WORK))
-            continue
-        position = counters[line, N_PREPARED]
-        n_tokens = _piece(control, counters, line, capacity)
-        first = position % capacity
-        error = _prepare(
-            layers[line],
-            position,
-            canonical_ids,
-            records[line, first : first + n_tokens],
-            control,
-            e4m3,
-            e8m0,
-        )
-        if error == 0:
-            counters[line, N_PREPARED] += n_tokens
-            sem_post(semaphore(semaphores, FIRST_READY + line))
-        else:
-            control[ERROR_LINE] = line
-            fail(control, semaphores, error)
+        result = call(prepare_next, state)
         sem_post(busy)
+        if result >= 0 or (result == _NOTHING_TO_DO and not wait_for_more):
+            return result
+        if result == _NOTHING_TO_DO:
+            wait(semaphore(semaphores, WORK))
     return _STOPPED
