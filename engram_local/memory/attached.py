@@ -72,6 +72,8 @@ class AttachedMemory:
             self._forward = Forward(
                 module.weights, module.fusion, self._handover, self._preparer
             )
+            if not self._preparer.works_in_place:
+                self._handover.always_ahead()
             self._prefetcher: Prefetcher | None = None
             if prefetch:
                 self._prefetcher = Prefetcher(self._preparer, self._handover)
@@ -99,7 +101,7 @@ class AttachedMemory:
         return resident_bytes_of(self._tables)
 
     def submit(self, token_ids: Sequence[int]) -> None:
-        """Append to the sequence; their records are begun at once."""
+        """Append to the sequence; the thread begins at once where that pays."""
         before, self._n_submitted = (
             self._n_submitted,
             self._n_submitted + len(token_ids),
@@ -109,8 +111,10 @@ class AttachedMemory:
         self._handover.submit(token_ids)
 
     def prepare(self) -> None:
-        """Without a prefetch thread: make the records of the next decode now."""
-        if self._prefetcher is None:
+        """Make the records of the next decode, where nobody else can: the hook makes
+        those of rows in memory, the thread all others.
+        """
+        if self._prefetcher is None and not self._preparer.works_in_place:
             start = time.perf_counter_ns()
             self._preparer.work(wait_for_more=False)
             self._handover.control[STALL_NS] += time.perf_counter_ns() - start

@@ -222,7 +222,8 @@ def _add_deltas(line, hidden, state):  # type: ignore[no-untyped-def]  # pragma:
 def _help_or_sleep(ready, semaphores, state):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Prepare a piece, where the thread has not begun; else sleep until it has ended.
 
-    With all processors busy it may be woken late: by up to 4.8 ms, for 0.06 of work.
+    Woken in time or not, with all processors busy it may begin late: by up to 4.8 ms,
+    for 0.06 of work.
     """
     busy = semaphore(semaphores, BUSY)
     if state.prepare_next != 0 and sem_trywait(busy) == 0:
@@ -230,6 +231,8 @@ def _help_or_sleep(ready, semaphores, state):  # type: ignore[no-untyped-def]  #
         sem_post(busy)
         if result == DONE:
             return
+    # The thread may have looked for work just before there was some.
+    sem_post(semaphore(semaphores, WORK))
     wait(ready)
 
 

@@ -30,7 +30,15 @@ RECORD_BYTES = 48 * MIB
 """Bound on the rings of all layers; one batch ahead is enough to hide its making."""
 
 # control: one number for the whole memory.
-N_SUBMITTED, STOP, ERROR, ERROR_LINE, ERROR_ROW, STALL_NS, N_CONTROL = range(7)
+N_SUBMITTED, STOP, ERROR, ERROR_LINE, ERROR_ROW, STALL_NS, N_AHEAD, N_CONTROL = range(8)
+
+SLOW_NS = 300_000
+"""A decode that waited longer than this had rows to fetch from the drive. Then the
+thread is woken for the next N_AHEAD tokens; else the forward pass makes their records
+itself, 60 us for the default model: waking a thread takes nearly as long, and where
+llama.cpp's threads fill all processors, it then works in place of one of them."""
+
+_TOKENS_AHEAD = 32
 
 # counters: one line of numbers per layer.
 N_PREPARED, N_PASSED, N_ACQUIRED, N_WAITS, N_READY, N_GATES, N_COUNTERS = range(7)
@@ -111,7 +119,7 @@ class Handover:
         _post(self.semaphores, BUSY)
 
     def submit(self, token_ids: Sequence[int]) -> None:
-        """Append tokens to the sequence and wake the prefetch thread."""
+        """Append tokens to the sequence; wake the prefetch thread where that pays."""
         if len(token_ids) == 1:  # in decode: numpy would take 40 us out of a cold cache
             self._native.submit(self._address, token_ids[0])
             return
@@ -120,6 +128,10 @@ class Handover:
         self.canonical_ids[start:end] = self.token_map[token_ids]
         self.control[N_SUBMITTED] = end
         self.announce_work()
+
+    def always_ahead(self) -> None:
+        """Wake the thread for every token: nobody else can make records."""
+        self.control[N_AHEAD] = 2**62
 
     def announce_work(self) -> None:
         """Wake the prefetch thread."""
@@ -206,7 +218,9 @@ def _submit(state, token_id):  # type: ignore[no-untyped-def]  # pragma: no cove
     token_map = carray(pointer(one.token_map), (token_id + 1,), np.int32)
     carray(pointer(one.canonical_ids), (n + 1,), np.int64)[n] = token_map[token_id]
     control[N_SUBMITTED] = n + 1
-    sem_post(pointer(one.work))
+    if control[N_AHEAD] > 0:
+        control[N_AHEAD] -= 1
+        sem_post(pointer(one.work))
 
 
 def _end_decode(state, n_tokens):  # type: ignore[no-untyped-def]  # pragma: no cover
@@ -216,6 +230,8 @@ def _end_decode(state, n_tokens):  # type: ignore[no-untyped-def]  # pragma: no 
     counters = carray(pointer(one.counters), shape, np.int64)
     stall_ns = control[STALL_NS]
     control[STALL_NS] = 0
+    if stall_ns > SLOW_NS:
+        control[N_AHEAD] = max(control[N_AHEAD], _TOKENS_AHEAD)
     for line in range(one.n_layers):
         if counters[line, N_PASSED] != n_tokens:
             stall_ns = -1
