@@ -1,17 +1,35 @@
 """Compiling with numba: eager, without the GIL, cached on disk where that is possible.
 
 Compiled code is kept beside the source or in the user's cache folder. Where neither can
-be written, it is compiled anew at every start, which takes a second or two.
+be written, it is compiled anew at every start, which takes about ten seconds.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+N_KERNELS = 29
+"""What an engine with a memory needs; a test counts them."""
+
+_LOADED_S = 0.05  # code that is on disk takes a tenth of this
+_n_ready = 0
+_report: Callable[[float], None] | None = None
+
+
+def report_compiling(report: Callable[[float], None] | None) -> None:
+    """Call `report` with the part that is done, 0 to 1, after each compilation.
+
+    It is not called for code that is loaded from disk.
+    """
+    global _report
+    _report = report
 
 
 def kernel(signature: Any, **options: Any) -> Callable[[Function], Any]:
@@ -31,9 +49,19 @@ def native(signature: Any) -> Callable[[Function], Any]:
 def _cached(
     compiler: Any, signature: Any, function: Callable[..., Any], **options: Any
 ) -> Any:
+    start = time.perf_counter()
     try:
-        return compiler(signature, cache=True, **options)(function)
+        compiled = compiler(signature, cache=True, **options)(function)
     except RuntimeError as error:
         if "cannot cache" not in str(error):
             raise
-        return compiler(signature, **options)(function)
+        compiled = compiler(signature, **options)(function)
+    _count(time.perf_counter() - start)
+    return compiled
+
+
+def _count(elapsed_s: float) -> None:
+    global _n_ready
+    _n_ready += 1
+    if _report is not None and elapsed_s > _LOADED_S:
+        _report(min(_n_ready / N_KERNELS, 1.0))

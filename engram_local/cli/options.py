@@ -155,9 +155,10 @@ def settings_of(args: argparse.Namespace, **defaults: object) -> Settings:
 def open_engine(args: argparse.Namespace, settings: Settings) -> Engine:
     """Load the model and the memory that were asked for, with progress on stderr."""
     with status_line() as status:
-        status.announce(
-            "starting"
-        )  # 1 s; 3 s the first time, when kernels are compiled
+        status.announce("starting")  # 1 s
+        from engram_local.kernels import report_compiling
+
+        report_compiling(lambda part: status("compiling, once on this machine", part))
         from engram_local.engine import Engine
 
         engine = Engine.open(

@@ -249,3 +249,22 @@ def test_ctrl_c_ends_a_long_computation(memory: Path, tmp_path: Path) -> None:
     assert out == b""
     assert b"Traceback" not in err
     assert b"Exception ignored" not in err
+
+
+def test_the_number_of_compiled_functions_is_the_one_progress_counts_with(
+    memory: Path,
+) -> None:
+    script = (
+        "import sys; from pathlib import Path; from engram_local import kernels\n"
+        "from engram_local.engine import Engine\n"
+        "Engine.open(memory=Path(sys.argv[1])).close()\n"
+        "print(kernels._n_ready, kernels.N_KERNELS)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(memory)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found, wanted = done.stdout.split()
+    assert found == wanted
