@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +91,6 @@ class Settings:
                 f"cache_type_v {self.cache_type_v} needs flash attention, which is off",
                 hint="use -fa on, or -ctv f16",
             )
-
-    def with_prefetch(self, prefetch: bool) -> Settings:
-        """Return the same settings with the prefetch thread on or off."""
-        return replace(self, prefetch=prefetch)
 
 
 def resolve(

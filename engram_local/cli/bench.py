@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 _SPARSE_BYTES = 64 * MIB
 """Of each layer's table that is written with --sparse."""
 
-_TERMINATED = 143
+_ENDS = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+"""`kill`, and a closed terminal, which Windows has no signal for."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -177,18 +178,23 @@ def _files(args: argparse.Namespace, status: StatusLine) -> Iterator[tuple[Path,
         return
     from engram_local.bench.synthetic import synthetic_folder
 
-    with _exit_on_sigterm(), synthetic_folder(args.dir or _large_files()) as folder:
+    with _unwind_when_ended(), synthetic_folder(args.dir or _large_files()) as folder:
         yield _make_files(args, folder, status)
 
 
 @contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
-    """Unwind: `kill` and `timeout` would leave gigabytes behind otherwise."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+def _unwind_when_ended() -> Iterator[None]:
+    """Else `kill`, `timeout` and a closed terminal would leave gigabytes behind."""
+    before = {
+        number: signal.signal(number, lambda number, _: sys.exit(128 + number))
+        for number in _ENDS
+        if signal.getsignal(number) != signal.SIG_IGN  # nohup
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _large_files() -> Path:
@@ -258,8 +264,13 @@ def _report(subject: Subject, plan: Plan, result: Result) -> Report:
 
 def command_line(words: Sequence[str]) -> str:
     """Return the command as it was typed, without the folders of files."""
-    shown = [Path(word).name if Path(word).exists() else word for word in words]
-    return shlex.join(["engram-local", *shown])
+    return shlex.join(["engram-local", *map(_without_folder, words)])
+
+
+def _without_folder(word: str) -> str:
+    is_flag = word.startswith("-")  # --memory=FILE
+    flag, equals, path = word.partition("=") if is_flag else ("", "", word)
+    return flag + equals + Path(path).name if Path(path).exists() else word
 
 
 def _print(args: argparse.Namespace, report: Report) -> None:

@@ -82,6 +82,9 @@ def _libc() -> ctypes.CDLL:
     libc = ctypes.CDLL(None)
     libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
     libc.signal.restype = ctypes.c_void_p
+    # Else `signal` puts Python's handler back as one after which system calls go on,
+    # and Ctrl-C would not end a wait for a lock or a line.
+    libc.siginterrupt(signal.SIGINT, 1)
     return libc
 
 

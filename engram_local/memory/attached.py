@@ -30,6 +30,10 @@ from engram_local.memory.table import Progress, open_tables, resident_bytes_of
 
 F32 = NDArray[np.float32]
 
+_TOKENS_PER_LOOK = 32
+"""How often the prefetch thread is told which processor to leave alone: two system
+calls, and the system moves the decoding thread now and then only."""
+
 
 class AttachedMemory:
     """One memory and one sequence. Use from the thread that decodes, and close it.
@@ -55,7 +59,9 @@ class AttachedMemory:
         """
         self.module = module
         self.tier = tier
-        self._n_submitted = 0
+        self._n_counted = 0
+        """Tokens submitted since `take_counters`."""
+
         self._stalls_ns: list[int] = []
         with ExitStack() as stack:
             specs = [layer.table for layer in module.spec.layers]
@@ -102,11 +108,9 @@ class AttachedMemory:
 
     def submit(self, token_ids: Sequence[int]) -> None:
         """Append to the sequence; the thread begins at once where that pays."""
-        before, self._n_submitted = (
-            self._n_submitted,
-            self._n_submitted + len(token_ids),
-        )
-        if self._prefetcher and before // 32 != self._n_submitted // 32:
+        before = self._n_counted // _TOKENS_PER_LOOK
+        self._n_counted += len(token_ids)
+        if self._prefetcher and before != self._n_counted // _TOKENS_PER_LOOK:
             self._prefetcher.avoid_this_processor()
         self._handover.submit(token_ids)
 
@@ -150,13 +154,13 @@ class AttachedMemory:
         n_kept = min(n_tokens, int(n_passed.min()))
         if not self._forward.can_drop(n_kept, int(n_passed.max())):
             return False
-        self._rewind(n_kept)
+        self._handover.rewind(n_kept)
         return True
 
     def reset(self) -> None:
         """Start a new sequence."""
         self._forward.reset()
-        self._rewind(0)
+        self._handover.rewind(0)
 
     def take_counters(self) -> Counters:
         """Return the counters and start again from zero."""
@@ -165,12 +169,12 @@ class AttachedMemory:
             n_waits=int(counters[:, N_WAITS].sum()),
             stalls_s=[1e-9 * stall_ns for stall_ns in self._stalls_ns],
         )
-        taken.add_rows(self.module.spec, self._n_submitted)
+        taken.add_rows(self.module.spec, self._n_counted)
         if self._prefetcher is not None:  # else they were made while all waited
             taken.n_ready = int(counters[:, N_READY].sum())
         for line, layer_id in enumerate(self.layer_ids):
             taken.add_gates(layer_id, float(sums[line]), int(counters[line, N_GATES]))
-        self._n_submitted = 0
+        self._n_counted = 0
         self._stalls_ns.clear()
         counters[:, [N_WAITS, N_READY, N_GATES]] = 0
         sums[:] = 0
@@ -179,8 +183,3 @@ class AttachedMemory:
     def close(self) -> None:
         """Join the thread, then close the tables. Calling it twice is fine."""
         self._stack.close()
-
-    def _rewind(self, n_tokens: int) -> None:
-        self._handover.acquire()
-        self._handover.rewind(n_tokens)
-        self._handover.release()

@@ -37,9 +37,11 @@ from engram_local.memory.handover import (
     Handover,
     semaphore,
 )
+from engram_local.memory.history import HISTORY_BYTES
 from engram_local.memory.libc import (
     SEMAPHORE_BYTES,
     call,
+    fence,
     now_ns,
     pointer,
     sem_post,
@@ -49,12 +51,8 @@ from engram_local.memory.libc import (
 from engram_local.memory.module import FusionWeights
 from engram_local.memory.prepare import DONE, Preparer
 from engram_local.spec import FusionSpec
-from engram_local.units import MIB
 
 F32 = NDArray[np.float32]
-
-HISTORY_BYTES = 64 * MIB
-"""Bound on the convolution inputs kept for `trim`, all layers together."""
 
 _ARRAYS = (
     "control",
@@ -198,10 +196,10 @@ def _add_deltas(line, hidden, state):  # type: ignore[no-untyped-def]  # pragma:
         control[ERROR] = NOT_SUBMITTED
         return control[ERROR]
     counters[N_WAITS] += 1
-    counters[N_READY] += 1
+    waited_ns = np.int64(0)
     done = 0
     while done < n_tokens:
-        _acquire(line, control, counters, semaphores, state)
+        waited_ns += _acquire(line, control, counters, semaphores, state)
         if control[ERROR] != 0:
             return control[ERROR]
         first = counters[N_PASSED] % state.capacity
@@ -211,10 +209,14 @@ def _add_deltas(line, hidden, state):  # type: ignore[no-untyped-def]  # pragma:
             state.capacity - first,
         )
         _fuse_piece(line, hidden[done : done + n_piece], first, counters, state)
+        fence()  # the records have been read
         counters[N_PASSED] += n_piece
         done += n_piece
-        if n_tokens > 1:  # the ring has room again
+        if counters[N_PREPARED] < control[N_SUBMITTED]:  # the ring has room again
             sem_post(semaphore(semaphores, WORK))
+    control[STALL_NS] += waited_ns
+    if waited_ns == 0:
+        counters[N_READY] += 1
     return 0
 
 
@@ -238,19 +240,22 @@ def _help_or_sleep(ready, semaphores, state):  # type: ignore[no-untyped-def]  #
 
 @register_jitable
 def _acquire(line, control, counters, semaphores, state):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Sleep until there is a record that has not been passed, or an error."""
+    """Sleep until there is a record that has not been passed, or an error.
+
+    Returns how long that took, in nanoseconds; 0 if there was one.
+    """
     ready = semaphore(semaphores, FIRST_READY + line)
     began_ns = np.int64(0)
     while counters[N_ACQUIRED] == counters[N_PASSED] and control[ERROR] == 0:
         if sem_trywait(ready) != 0:
             if began_ns == 0:
                 began_ns = now_ns(carray(pointer(state.times), (2,), np.int64))
-                counters[N_READY] -= 1
             _help_or_sleep(ready, semaphores, state)
         counters[N_ACQUIRED] = counters[N_PREPARED]
-    if began_ns != 0:
-        ended_ns = now_ns(carray(pointer(state.times), (2,), np.int64))
-        control[STALL_NS] += ended_ns - began_ns
+        fence()  # how many records there are, then the records
+    if began_ns == 0:
+        return np.int64(0)
+    return now_ns(carray(pointer(state.times), (2,), np.int64)) - began_ns
 
 
 @register_jitable

@@ -1,7 +1,8 @@
 """Rows + hidden state -> delta: projection, gate and short convolution, in float32.
 
-What depends on tokens alone (`project`) runs ahead in the prefetch thread; what needs
-the hidden state (`Fusion.delta`) runs while llama.cpp waits.
+In plain numpy: what `--reference` runs, and what the compiled projector.py and fuse.py
+are compared with. `project` depends on tokens alone, `Fusion.delta` needs the hidden
+state.
 
 Source of the formulas: deepseek-ai/Engram, engram_demo_v1.py, commit 11a020e5. The
 signed square root in the gate is in that code, not in the paper's equation 4.

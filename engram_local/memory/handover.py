@@ -5,9 +5,10 @@ Ids go in at one end, records (projector.py) come out at the other. For every la
     n_passed <= n_prepared <= n_submitted
 
 are counts of tokens of the sequence; a record waits in a ring between `prepared` and
-`passed`. Semaphores of libc put the one who is too early to sleep, and order what the
-other wrote before (an array that is polled in a loop could be read once and never
-again). The layout is flat, so that a function called by C finds everything by address.
+`passed`. Semaphores of libc put the one who is too early to sleep (an array that is
+polled in a loop could be read once and never again). A count may be seen before the
+semaphore is, so a `fence` stands between it and what it counts. The layout is flat, so
+that a function called by C finds everything by address (docs/memory.md).
 """
 
 from __future__ import annotations
@@ -22,8 +23,16 @@ from numba import carray
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
+from engram_local.errors import UsageError
 from engram_local.kernels import kernel, native
-from engram_local.memory.libc import SEMAPHORE_BYTES, pointer, sem_init, sem_post, wait
+from engram_local.memory.libc import (
+    SEMAPHORE_BYTES,
+    fence,
+    pointer,
+    sem_init,
+    sem_post,
+    wait,
+)
 from engram_local.units import MIB
 
 RECORD_BYTES = 48 * MIB
@@ -59,6 +68,8 @@ _STATE = np.dtype(
             "n_layers",
             "canonical_ids",
             "token_map",
+            "vocab_size",
+            "max_tokens",
             "work",
         )
     ]
@@ -102,6 +113,8 @@ class Handover:
                     n_layers,
                     self.canonical_ids.ctypes.data,
                     self.token_map.ctypes.data,
+                    len(self.token_map),
+                    max_tokens,
                     self.semaphores[WORK].ctypes.data,
                 )
             ],
@@ -119,15 +132,17 @@ class Handover:
         _post(self.semaphores, BUSY)
 
     def submit(self, token_ids: Sequence[int]) -> None:
-        """Append tokens to the sequence; wake the prefetch thread where that pays."""
-        if len(token_ids) == 1:  # in decode: numpy would take 40 us out of a cold cache
-            self._native.submit(self._address, token_ids[0])
+        """Append tokens to the sequence; wake the prefetch thread where that pays.
+
+        Raises UsageError for an id outside the vocabulary.
+        """
+        # In decode: numpy would take 40 us out of a cold cache.
+        if len(token_ids) == 1 and self._native.submit(self._address, token_ids[0]):
             return
-        start = int(self.control[N_SUBMITTED])
-        end = start + len(token_ids)
-        self.canonical_ids[start:end] = self.token_map[token_ids]
-        self.control[N_SUBMITTED] = end
-        self.announce_work()
+        ids = np.asarray(token_ids, np.int64)
+        self._check(ids)
+        canonical_ids = self.token_map[ids]
+        _append(self.control, self.canonical_ids, self.semaphores, canonical_ids)
 
     def always_ahead(self) -> None:
         """Wake the thread for every token: nobody else can make records."""
@@ -146,20 +161,30 @@ class Handover:
 
     def publish(self, line: int, n_tokens: int) -> None:
         """Hand over records that have been written behind `n_prepared`."""
-        self.counters[line, N_PREPARED] += n_tokens
-        _post(self.semaphores, FIRST_READY + line)
+        _publish(self.counters, self.semaphores, line, n_tokens)
 
     def fail(self) -> None:
         """Wake all who wait for records; they find ERROR set."""
         _fail(self.control, self.semaphores, RAISED)
 
     def rewind(self, n_tokens: int) -> None:
-        """Go back to the first tokens of the sequence; between `acquire` and
-        `release`, and not while a graph is computed.
+        """Go back to the first tokens of the sequence, and forget an error.
+
+        Waits for a piece that is being prepared. Not while a graph is computed.
         """
-        self.control[N_SUBMITTED] = n_tokens
-        self.control[ERROR] = 0
-        self.counters[:, [N_PREPARED, N_PASSED, N_ACQUIRED]] = n_tokens
+        _rewind(self.control, self.counters, self.semaphores, n_tokens)
+
+    def _check(self, token_ids: NDArray[np.int64]) -> None:
+        n_tokens = int(self.control[N_SUBMITTED]) + len(token_ids)
+        assert n_tokens <= len(self.canonical_ids), (
+            f"{n_tokens} tokens were submitted, there is room for "
+            f"{len(self.canonical_ids)}"
+        )
+        wrong = token_ids[(token_ids < 0) | (token_ids >= len(self.token_map))]
+        if len(wrong):
+            raise UsageError(
+                f"{wrong[0]} is no token id, they are 0 to {len(self.token_map) - 1}"
+            )
 
 
 @register_jitable
@@ -174,6 +199,14 @@ def fail(control, semaphores, error):  # type: ignore[no-untyped-def]  # pragma:
     control[ERROR] = error
     for line in range(FIRST_READY, semaphores.shape[0]):
         sem_post(semaphore(semaphores, line))
+
+
+@register_jitable
+def publish(counters, semaphores, line, n_tokens):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Hand over records that lie behind `n_prepared`; the caller holds BUSY."""
+    fence()  # the records, then their number
+    counters[line, N_PREPARED] += n_tokens
+    sem_post(semaphore(semaphores, FIRST_READY + line))
 
 
 @kernel("void(u1[:, ::1], i8, i8)")
@@ -196,6 +229,35 @@ def _fail(control, semaphores, error):  # type: ignore[no-untyped-def]  # pragma
     fail(control, semaphores, error)
 
 
+@kernel("void(i8[:, ::1], u1[:, ::1], i8, i8)")
+def _publish(counters, semaphores, line, n_tokens):  # type: ignore[no-untyped-def]  # pragma: no cover
+    publish(counters, semaphores, line, n_tokens)
+
+
+@kernel("void(i8[::1], i8[::1], u1[:, ::1], i4[::1])")
+def _append(control, canonical_ids, semaphores, new_ids):  # type: ignore[no-untyped-def]  # pragma: no cover
+    n = control[N_SUBMITTED]
+    for i in range(new_ids.shape[0]):
+        canonical_ids[n + i] = new_ids[i]
+    fence()  # the ids, then their number
+    control[N_SUBMITTED] = n + new_ids.shape[0]
+    sem_post(semaphore(semaphores, WORK))
+
+
+@kernel("void(i8[::1], i8[:, ::1], u1[:, ::1], i8)")
+def _rewind(control, counters, semaphores, n_tokens):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """In one call: Ctrl-C in Python could not leave BUSY taken for ever."""
+    busy = semaphore(semaphores, BUSY)
+    wait(busy)
+    control[N_SUBMITTED] = n_tokens
+    control[ERROR] = 0
+    for line in range(counters.shape[0]):
+        counters[line, N_PREPARED] = n_tokens
+        counters[line, N_PASSED] = n_tokens
+        counters[line, N_ACQUIRED] = n_tokens
+    sem_post(busy)
+
+
 class _Native(NamedTuple):
     submit: Any
     end_decode: Any
@@ -206,21 +268,26 @@ def _native() -> _Native:
     """Called through ctypes: a compiled function of Python costs more per array."""
     state = numba.types.voidptr
     return _Native(
-        submit=native(numba.void(state, numba.i8))(_submit).ctypes,
+        submit=native(numba.i8(state, numba.i8))(_submit).ctypes,
         end_decode=native(numba.i8(state, numba.i8))(_end_decode).ctypes,
     )
 
 
 def _submit(state, token_id):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Return 1, or 0 and do nothing where the token cannot be."""
     one = carray(state, (1,), _STATE)[0]
     control = carray(pointer(one.control), (N_CONTROL,), np.int64)
     n = control[N_SUBMITTED]
+    if token_id < 0 or token_id >= one.vocab_size or n >= one.max_tokens:
+        return 0
     token_map = carray(pointer(one.token_map), (token_id + 1,), np.int32)
     carray(pointer(one.canonical_ids), (n + 1,), np.int64)[n] = token_map[token_id]
+    fence()  # the id, then its number
     control[N_SUBMITTED] = n + 1
     if control[N_AHEAD] > 0:
         control[N_AHEAD] -= 1
         sem_post(pointer(one.work))
+    return 1
 
 
 def _end_decode(state, n_tokens):  # type: ignore[no-untyped-def]  # pragma: no cover

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from engram_local.units import MIB
+
 F32 = NDArray[np.float32]
+
+HISTORY_BYTES = 64 * MIB
+"""Bound on the convolution inputs kept for `trim`, all layers together."""
 
 
 class History:

@@ -16,6 +16,7 @@ from numba import carray
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
+from engram_local.errors import TableError
 from engram_local.kernels import kernel, native
 from engram_local.memory.handover import (
     BUSY,
@@ -35,12 +36,14 @@ from engram_local.memory.handover import (
     WORK,
     Handover,
     fail,
+    publish,
     semaphore,
 )
 from engram_local.memory.hashing import RowHasher, hash_rows
 from engram_local.memory.libc import (
     SEMAPHORE_BYTES,
     call,
+    fence,
     file_bytes,
     pointer,
     sem_post,
@@ -169,8 +172,13 @@ class Preparer:
         assert code != NOT_SUBMITTED, (
             "a hidden state arrived for tokens that were not submitted"
         )
-        if code == FILE_TOO_SHORT:  # this says how short
+        if code == FILE_TOO_SHORT:
+            # This says how short, if it still is: a file copied over begins empty.
             gather_finite(self._layers[line].table, np.zeros(1, np.int64), 0)
+            raise TableError(
+                "the memory file was too short for a moment",
+                hint="it was replaced while in use: start again",
+            )
         if code == ROW_NOT_FINITE:
             raise not_finite(row_id, self._layers[line].layer_id)
         if code:
@@ -212,6 +220,8 @@ class Preparer:
         capacity = handover.records.shape[1]
         start = int(handover.counters[line, N_PREPARED])
         n_tokens = int(_piece(handover.control, handover.counters, line, capacity))
+        if n_tokens == 0:  # the sequence was rewound before BUSY was acquired
+            return
         first = start % capacity
         n_before = min(start, layer.hasher.context)
         ids = handover.canonical_ids[start - n_before : start + n_tokens]
@@ -279,7 +289,9 @@ def _piece(control, counters, line, capacity):  # type: ignore[no-untyped-def]  
     n_prepared = counters[line, N_PREPARED]
     room = capacity - (n_prepared - counters[line, N_PASSED])
     to_end = capacity - n_prepared % capacity  # of the ring
-    return min(control[N_SUBMITTED] - n_prepared, room, to_end, _MAX_PIECE)
+    n_tokens = min(control[N_SUBMITTED] - n_prepared, room, to_end, _MAX_PIECE)
+    fence()  # how many there are, then their ids
+    return n_tokens
 
 
 @register_jitable
@@ -412,8 +424,7 @@ def _prepare_next(state):  # type: ignore[no-untyped-def]  # pragma: no cover - 
         pointer(one.semaphores), (FIRST_READY + n_layers, SEMAPHORE_BYTES), np.uint8
     )
     if error == 0:
-        counters[line, N_PREPARED] += n_tokens
-        sem_post(semaphore(semaphores, FIRST_READY + line))
+        publish(counters, semaphores, line, n_tokens)
     else:
         control[ERROR_LINE] = line
         fail(control, semaphores, error)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from engram_local.memory.counters import Counters, check_passed
 from engram_local.memory.fusion import Fusion, project
 from engram_local.memory.hashing import RowHasher
+from engram_local.memory.history import HISTORY_BYTES
 from engram_local.memory.module import MemoryModule
 from engram_local.memory.table import (
     Progress,
@@ -23,12 +24,8 @@ from engram_local.memory.table import (
     open_tables,
     resident_bytes_of,
 )
-from engram_local.units import MIB
 
 F32 = NDArray[np.float32]
-
-HISTORY_BYTES = 64 * MIB
-"""Bound on the convolution inputs kept for `trim`, all layers together."""
 
 
 class ReferenceMemory:

@@ -235,3 +235,5 @@ def test_the_command_line_names_no_folders(tmp_path: Path) -> None:
     model.touch()
     line = command_line(["bench", str(model), "--arms", "ram,mmap cold", "-r", "5"])
     assert line == "engram-local bench 'a model.gguf' --arms 'ram,mmap cold' -r 5"
+    line = command_line(["bench", f"--memory={model}"])
+    assert line == "engram-local bench '--memory=a model.gguf'"

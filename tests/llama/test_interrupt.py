@@ -51,6 +51,22 @@ def test_nothing_happens_without_ctrl_c() -> None:
         signal.raise_signal(signal.SIGINT)
 
 
+def test_ctrl_c_still_ends_a_wait_afterwards() -> None:
+    with interrupt.deferred():
+        pass
+    lock = threading.Lock()
+    lock.acquire()
+    main = threading.get_ident()
+    ctrl_c = threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT))
+    give_up = threading.Timer(10, lock.release)
+    ctrl_c.start()
+    give_up.start()
+    with pytest.raises(KeyboardInterrupt):
+        lock.acquire()
+    give_up.cancel()
+    assert lock.locked()
+
+
 def test_other_threads_leave_the_handler_alone() -> None:
     handlers = []
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engram_local.errors import BackboneError, FormatError, TableError
+from engram_local.errors import BackboneError, FormatError, TableError, UsageError
 from engram_local.memory import forward, handover, reference, reference_memory
 from engram_local.memory.attached import AttachedMemory
 from engram_local.memory.module import FusionWeights, MemoryModule
@@ -204,19 +204,25 @@ def test_however_tokens_come_the_bits_are_the_same(
             assert one.tobytes() == same.tobytes()
 
 
+@pytest.mark.parametrize("lengths", [[N_TOKENS], [1] * N_TOKENS])
 @pytest.mark.parametrize("capacity", [1, 5, 7])
-def test_a_ring_shorter_than_a_batch_is_filled_while_it_is_emptied(
+def test_a_ring_shorter_than_what_was_submitted_is_filled_while_it_is_emptied(
     memory: Memory,
     module: MemoryModule,
+    tier: str,
     capacity: int,
+    lengths: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     record_bytes = 4 * 3 * HIDDEN_SIZE
     limit = capacity * record_bytes * N_LAYERS
     monkeypatch.setattr(handover, "RECORD_BYTES", limit)
-    with attach(module) as attached_memory:
-        found = run(attached_memory, [N_TOKENS])
+    with attach(module, tier) as attached_memory:
+        found = run(attached_memory, lengths, n_ahead=N_TOKENS)
+        counters = attached_memory.take_counters()
     assert_close(found, expected(memory))
+    assert counters.n_waits == N_LAYERS * len(lengths)
+    assert 0 <= counters.n_ready <= counters.n_waits  # a layer is late once at most
 
 
 @pytest.mark.parametrize("window", list(Window))
@@ -294,6 +300,27 @@ def test_a_hidden_state_for_nothing_is_our_mistake(
         decode(attached_memory, 0, 2)
         with pytest.raises(AssertionError, match="not submitted"):
             attached_memory.add_delta(0, np.zeros((1, HIDDEN_SIZE), np.float32))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("wrong", [-1, 10**9])
+def test_a_token_id_outside_the_vocabulary_is_refused(
+    module: MemoryModule, batch: int, wrong: int
+) -> None:
+    with attach(module) as attached_memory:
+        with pytest.raises(UsageError, match=f"{wrong} is no token id"):
+            attached_memory.submit([wrong] * batch)
+        assert attached_memory._handover.control[handover.N_SUBMITTED] == 0
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_more_tokens_than_there_is_room_for_are_our_mistake(
+    module: MemoryModule, batch: int
+) -> None:
+    with attach(module) as attached_memory:
+        attached_memory.submit(TOKEN_IDS)
+        with pytest.raises(AssertionError, match=f"room for {N_TOKENS}"):
+            attached_memory.submit([1] * batch)
 
 
 def test_the_memory_does_change_the_state(module: MemoryModule) -> None:
@@ -390,6 +417,16 @@ def test_any_mixture_of_batches_and_trims_equals_a_fresh_run(
                 kept = int(random.integers(0, done))
                 done = kept if attached_memory.trim(kept) else done
     assert_close(found, expected(memory))
+
+
+def test_a_piece_of_a_sequence_that_was_rewound_is_nothing(
+    module: MemoryModule,
+) -> None:
+    """The thread lets others in between choosing a layer and preparing it."""
+    with attach(module, prefetch=False) as attached_memory:
+        attached_memory._preparer._prepare_piece(0)
+        counters = attached_memory._handover.counters
+    assert not counters[:, handover.N_PREPARED].any()
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -543,6 +580,13 @@ def test_a_file_cut_off_while_in_use_reaches_the_decoding_thread(
         with pytest.raises(TableError, match="is 100 bytes"):
             attached_memory.add_delta(0, state)
         assert not state.any()
+
+
+def test_a_file_that_is_whole_again_is_an_error_too(module: MemoryModule) -> None:
+    with attach(module, "mmap") as attached_memory:
+        attached_memory._handover.control[handover.ERROR] = handover.FILE_TOO_SHORT
+        with pytest.raises(TableError, match="for a moment"):
+            attached_memory.raise_error()
 
 
 def test_after_an_error_a_new_sequence_can_begin(
