@@ -8,6 +8,7 @@
     - UnsupportedError a sound file that this version cannot run
   - FitError           does not fit: memory, or a prompt past the context  exit 4
   - TableError         rows cannot be read, or a row id is out of range    exit 1
+    - DirectReadError  the file system cannot read past the page cache
   - BackboneError      llama.cpp failed while computing                    exit 1
   - BenchError         a measurement could not be taken                    exit 1
   - Interrupted        Ctrl-C ended a computation                        exit 130
@@ -73,6 +74,12 @@ class TableError(EngramError):
     """Rows of the table cannot be read."""
 
     code = "bad-table"
+
+
+class DirectReadError(TableError):
+    """This file system or this system cannot read past the page cache."""
+
+    code = "no-direct-reads"
 
 
 class BackboneError(EngramError):

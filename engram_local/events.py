@@ -49,12 +49,14 @@ class MemoryStats:
     """Time that the forward pass waited for rows, per decode call."""
 
     n_submitted: int
-    """Layers of decode calls handed to the prefetch thread."""
+    """Layers of decode calls that needed rows."""
 
     n_ready: int
-    """Of those, ready when the forward pass asked."""
+    """Of those, whose rows had been prepared when the forward pass asked."""
 
     n_late: int
+    """The others: prepared while it waited, as warm rows of a single token are."""
+
     gate_mean: dict[int, float]
     """Mean gate per memory layer, 0 closed to 1 open."""
 

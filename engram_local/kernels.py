@@ -11,11 +11,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
+import numpy as np
+from llvmlite import ir
+from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-N_KERNELS = 29
+N_KERNELS = 27
 """What an engine with a memory needs; a test counts them."""
 
 _LOADED_S = 0.05  # code that is on disk takes a tenth of this
@@ -65,3 +68,34 @@ def _count(elapsed_s: float) -> None:
     _n_ready += 1
     if _report is not None and elapsed_s > _LOADED_S:
         _report(min(_n_ready / N_KERNELS, 1.0))
+
+
+def layout(*names: str, reals: tuple[str, ...] = ()) -> np.dtype[Any]:
+    """Return the type of a record for native functions: int64 fields, then float64.
+
+    A function called by C gets one address; behind it lie those of arrays, and numbers.
+    """
+    integers = [(name, np.int64) for name in names]
+    return np.dtype(integers + [(name, np.float64) for name in reals])
+
+
+def make_record(kind: np.dtype[Any], **values: Any) -> Any:
+    """Return a record, (1,), of all fields; an array stands for its address.
+
+    Whoever keeps the record keeps the arrays.
+    """
+    record = np.zeros(1, kind)
+    assert set(values) == set(kind.names or ())
+    for name, value in values.items():
+        record[name] = value.ctypes.data if isinstance(value, np.ndarray) else value
+    return record
+
+
+@intrinsic
+def pointer(typing_context, address):  # type: ignore[no-untyped-def]
+    """Return an int64 address as a pointer that C functions take."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+
+    return numba.types.voidptr(numba.i8), generate

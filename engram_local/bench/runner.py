@@ -31,7 +31,7 @@ COLD_PART = 0.01
 RAM_PART = 0.8
 """Of the RAM that is available, what a table in it may take."""
 
-_CANNOT_HERE = {"ram": "does-not-fit", "direct": "bad-table"}
+_CANNOT_HERE = {"ram": "does-not-fit", "direct": "no-direct-reads"}
 """The error of a tier that this computer cannot offer."""
 
 Progress = Callable[[str, float], None]

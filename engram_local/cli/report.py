@@ -46,7 +46,7 @@ def _memory_part(memory: MemoryStats | None) -> str:
         return "no memory"
     return (
         f"memory {memory.tier}, {memory.rows_read} rows, "
-        f"stall {memory.stall.p50_ms:.2f} ms, {memory.n_late} late"
+        f"stall {memory.stall.p50_ms:.2f} ms"
     )
 
 

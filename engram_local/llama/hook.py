@@ -117,6 +117,10 @@ class HiddenHook:
         """Stop at the installed nodes, or let every node pass."""
         self._filter.set_names(self._names if on else ())
 
+    def forget_error(self) -> None:
+        """Forget what Ctrl-C came before: the sequence begins anew."""
+        self._filter.clear_status()
+
     def raise_error(self) -> None:
         """Raise what went wrong at a node during the last decode, once."""
         status, found_bytes = self._filter.take_status()

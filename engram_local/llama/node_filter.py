@@ -15,7 +15,7 @@ from llvmlite import binding, ir
 from numba import carray, types
 from numba.extending import intrinsic, register_jitable
 
-from engram_local.kernels import native
+from engram_local.kernels import native, pointer
 from engram_local.llama import ggml
 
 MAX_NAME_BYTES = 64  # GGML_MAX_NAME, the closing zero included
@@ -60,12 +60,16 @@ class NodeFilter:
             table[line, : len(name)] = np.frombuffer(name, np.uint8)
         self._header[_N_NAMES] = len(names)
 
+    def clear_status(self) -> None:
+        """Forget what went wrong."""
+        self._header[_STATUS] = 0
+
     def take_status(self) -> tuple[int, int]:
         """Return what went wrong since the last call, and a wrong node's bytes."""
         if not self._header[_STATUS]:
             return 0, 0
         status = int(self._header[_STATUS]), int(self._header[_FOUND_BYTES])
-        self._header[_STATUS] = 0
+        self.clear_status()
         return status
 
 
@@ -87,21 +91,13 @@ def _compiled() -> Any:
 
 
 @intrinsic
-def _as_pointer(typing_context, address):  # type: ignore[no-untyped-def]
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-
-    return _pointer(types.int64), generate
-
-
-@intrinsic
 def _call(typing_context, address, line, hidden, n_tokens, state):  # type: ignore[no-untyped-def]
     """Call the native function at an address; 0 is fine."""
     signature = types.int32(types.int64, types.int64, _pointer, types.int64, _pointer)
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        word, pointer = ir.IntType(64), ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.IntType(32), [word, pointer, word, pointer])
+        word, address = ir.IntType(64), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.IntType(32), [word, address, word, address])
         function = builder.inttoptr(arguments[0], kind.as_pointer())
         return builder.call(function, arguments[1:])
 
@@ -115,9 +111,9 @@ def _change(tensor, line, header):  # type: ignore[no-untyped-def]  # pragma: no
     if n_bytes != n_tokens * header[_ROW_BYTES] or n_tokens > header[_MAX_TOKENS]:
         header[_STATUS], header[_FOUND_BYTES] = WRONG_SIZE, n_bytes
         return np.uint8(0)
-    hidden = _as_pointer(header[_HIDDEN])
+    hidden = pointer(header[_HIDDEN])
     _tensor_get(tensor, hidden, 0, n_bytes)
-    state = _as_pointer(header[_STATE])
+    state = pointer(header[_STATE])
     if _call(header[_FUNCTION], line, hidden, n_tokens, state) != 0:
         header[_STATUS] = FAILED
         return np.uint8(0)

@@ -231,9 +231,11 @@ class Backbone:
         return bool(llama_cpp.llama_memory_seq_rm(memory, 0, n_tokens, -1))
 
     def reset(self) -> None:
-        """Forget the sequence."""
+        """Forget the sequence, and an error in it that nobody has heard of."""
         memory = llama_cpp.llama_get_memory(self._context)
         llama_cpp.llama_memory_clear(memory, True)
+        if self.hook is not None:
+            self.hook.forget_error()
 
     def close(self) -> None:
         """Free the context, then the model. Calling it twice is fine."""

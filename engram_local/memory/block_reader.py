@@ -18,12 +18,11 @@ import numpy as np
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
-from engram_local.kernels import kernel
+from engram_local.kernels import kernel, pointer
 from engram_local.memory.libc import (
     SEMAPHORE_BYTES,
     errno,
     fetch_add,
-    pointer,
     pread,
     sem_init,
     sem_post,

@@ -19,7 +19,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_local.errors import TableError
+from engram_local.errors import DirectReadError, TableError
 from engram_local.kernels import kernel
 from engram_local.memory.block_reader import BlockReader
 from engram_local.memory.rows import decode_rows
@@ -187,8 +187,8 @@ def _block_bytes(path: Path, file: BufferedReader, spec: TableSpec) -> int:
     raise _refusal(path)
 
 
-def _refusal(path: Path) -> TableError:
-    return TableError(
+def _refusal(path: Path) -> DirectReadError:
+    return DirectReadError(
         f"{path} cannot be read past the page cache: its file system or this system "
         "has no O_DIRECT",
         hint="leave the table to the page cache: --memory-tier mmap",

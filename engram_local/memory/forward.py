@@ -16,7 +16,7 @@ from numba import carray
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
-from engram_local.kernels import native
+from engram_local.kernels import layout, make_record, native, pointer
 from engram_local.memory.fuse import fuse
 from engram_local.memory.handover import (
     BUSY,
@@ -43,7 +43,6 @@ from engram_local.memory.libc import (
     call,
     fence,
     now_ns,
-    pointer,
     sem_post,
     sem_trywait,
     wait,
@@ -54,32 +53,27 @@ from engram_local.spec import FusionSpec
 
 F32 = NDArray[np.float32]
 
-_ARRAYS = (
+_STATE = layout(
     "control",
     "counters",
     "gate_sums",
     "semaphores",
     "records",
+    "n_layers",
+    "capacity",
     "history",
+    "n_history",
     "taps",
+    "n_taps",
+    "dilation",
     "conv_norm",
     "scratch",
     "times",
-)
-_SIZES = (
-    "n_layers",
-    "capacity",
-    "n_history",
     "hidden_size",
     "n_branches",
-    "n_taps",
-    "dilation",
     "prepare_next",
     "preparer",
-)
-_STATE = np.dtype(
-    [(name, np.int64) for name in (*_ARRAYS, *_SIZES)]
-    + [("norm_epsilon", np.float64), ("conv_norm_epsilon", np.float64)]
+    reals=("norm_epsilon", "conv_norm_epsilon"),
 )
 """All that a function called by C gets: addresses of arrays, sizes, numbers."""
 
@@ -105,12 +99,8 @@ class Forward:
         n_most = len(handover.canonical_ids)
         n_affordable = max(HISTORY_BYTES // (4 * width * n_layers), 4 * spec.reach)
         self._n_history = max(min(n_affordable, n_most), spec.reach + 1)
-        self._arrays: dict[str, NDArray[Any]] = {
-            "control": handover.control,
-            "counters": handover.counters,
-            "gate_sums": handover.gate_sums,
-            "semaphores": handover.semaphores,
-            "records": handover.records,
+        self._keep = (handover, preparer)  # native code has their addresses
+        self._owned: dict[str, NDArray[Any]] = {
             # Position p lies in row p modulo the number of rows.
             "history": np.zeros((n_layers, self._n_history, width), np.float32),
             "taps": np.stack([_taps(layer, spec) for layer in weights]),
@@ -118,10 +108,7 @@ class Forward:
             "scratch": np.zeros((2, spec.hidden_size), np.float32),
             "times": np.zeros(2, np.int64),
         }
-        self._state = self._make_state()
-        if preparer.works_in_place:
-            self._state["prepare_next"] = preparer.function
-            self._state["preparer"] = preparer.state
+        self._state = self._make_state(handover, preparer)
         self.address = int(_native().address)
         self.state = int(self._state.ctypes.data)
 
@@ -142,17 +129,29 @@ class Forward:
         """Forget the sequence."""
         self._lost = 0
 
-    def _make_state(self) -> Any:
-        spec, state = self._spec, np.zeros(1, _STATE)
-        for name, array in self._arrays.items():
-            state[name] = array.ctypes.data
-        state["n_layers"], state["capacity"], _ = self._arrays["records"].shape
-        state["n_history"] = self._n_history
-        state["hidden_size"], state["n_branches"] = spec.hidden_size, spec.n_branches
-        state["n_taps"], state["dilation"] = spec.conv_kernel, spec.conv_dilation
-        state["norm_epsilon"] = spec.norm_epsilon
-        state["conv_norm_epsilon"] = spec.conv_norm_epsilon
-        return state
+    def _make_state(self, handover: Handover, preparer: Preparer) -> Any:
+        spec, in_place = self._spec, preparer.works_in_place
+        n_layers, capacity, _ = handover.records.shape
+        return make_record(
+            _STATE,
+            **self._owned,
+            control=handover.control,
+            counters=handover.counters,
+            gate_sums=handover.gate_sums,
+            semaphores=handover.semaphores,
+            records=handover.records,
+            n_layers=n_layers,
+            capacity=capacity,
+            n_history=self._n_history,
+            n_taps=spec.conv_kernel,
+            dilation=spec.conv_dilation,
+            hidden_size=spec.hidden_size,
+            n_branches=spec.n_branches,
+            prepare_next=preparer.function if in_place else 0,
+            preparer=preparer.state,
+            norm_epsilon=spec.norm_epsilon,
+            conv_norm_epsilon=spec.conv_norm_epsilon,
+        )
 
 
 def _taps(weights: FusionWeights, spec: FusionSpec) -> F32:

@@ -24,11 +24,10 @@ from numba.extending import register_jitable
 from numpy.typing import NDArray
 
 from engram_local.errors import UsageError
-from engram_local.kernels import kernel, native
+from engram_local.kernels import kernel, layout, make_record, native, pointer
 from engram_local.memory.libc import (
     SEMAPHORE_BYTES,
     fence,
-    pointer,
     sem_init,
     sem_post,
     wait,
@@ -59,20 +58,15 @@ ROW_NOT_FINITE, FILE_TOO_SHORT, RAISED, NOT_SUBMITTED = range(1, 5)
 BUSY, WORK, FIRST_READY = range(3)
 
 
-_STATE = np.dtype(
-    [
-        (name, np.int64)
-        for name in (
-            "control",
-            "counters",
-            "n_layers",
-            "canonical_ids",
-            "token_map",
-            "vocab_size",
-            "max_tokens",
-            "work",
-        )
-    ]
+_STATE = layout(
+    "control",
+    "counters",
+    "n_layers",
+    "canonical_ids",
+    "token_map",
+    "vocab_size",
+    "max_tokens",
+    "work",
 )
 """Addresses and sizes for the two functions that are called once per token."""
 
@@ -105,20 +99,16 @@ class Handover:
         self.semaphores = np.zeros((FIRST_READY + n_layers, SEMAPHORE_BYTES), np.uint8)
         for line in range(len(self.semaphores)):
             _init(self.semaphores, line, int(line == BUSY))
-        self._state = np.array(
-            [
-                (
-                    self.control.ctypes.data,
-                    self.counters.ctypes.data,
-                    n_layers,
-                    self.canonical_ids.ctypes.data,
-                    self.token_map.ctypes.data,
-                    len(self.token_map),
-                    max_tokens,
-                    self.semaphores[WORK].ctypes.data,
-                )
-            ],
+        self._state = make_record(
             _STATE,
+            control=self.control,
+            counters=self.counters,
+            n_layers=n_layers,
+            canonical_ids=self.canonical_ids,
+            token_map=self.token_map,
+            vocab_size=len(self.token_map),
+            max_tokens=max_tokens,
+            work=self.semaphores[WORK],
         )
         self._address = int(self._state.ctypes.data)
         self._native = _native()

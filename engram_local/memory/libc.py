@@ -125,16 +125,6 @@ _errno_location = numba.types.ExternalFunction(
 
 
 @intrinsic
-def pointer(typing_context, address):  # type: ignore[no-untyped-def]
-    """Return an int64 address as a pointer that C functions take."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-
-    return numba.types.voidptr(numba.i8), generate
-
-
-@intrinsic
 def call(typing_context, function, argument):  # type: ignore[no-untyped-def]
     """Call a native function, int64 function(void*), both given by address.
 

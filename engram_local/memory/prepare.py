@@ -17,7 +17,7 @@ from numba.extending import register_jitable
 from numpy.typing import NDArray
 
 from engram_local.errors import TableError
-from engram_local.kernels import kernel, native
+from engram_local.kernels import kernel, layout, make_record, native, pointer
 from engram_local.memory.handover import (
     BUSY,
     ERROR,
@@ -45,7 +45,6 @@ from engram_local.memory.libc import (
     call,
     fence,
     file_bytes,
-    pointer,
     sem_post,
     wait,
 )
@@ -60,7 +59,7 @@ from engram_local.memory.projector import (
 )
 from engram_local.memory.rows import CODES, E4M3, E8M0, decode, locate_rows
 from engram_local.memory.table import Table, gather_finite, not_finite
-from engram_local.spec import Boundary
+from engram_local.spec import Boundary, FusionSpec
 
 F32 = NDArray[np.float32]
 
@@ -70,7 +69,7 @@ _MAX_PIECE = 64
 _NOTHING_TO_DO, DONE, _STOPPED = -1, -2, -3
 _INT8, _BF16, _ = range(len(WEIGHT_TYPES))
 
-_ARRAYS = (
+_LAYER = layout(
     "multipliers",
     "shifts",
     "sizes",
@@ -82,8 +81,6 @@ _ARRAYS = (
     "row_ids",
     "starts",
     "rows",
-)
-_NUMBERS = (
     "in_place",  # 0: rows come from `Table.gather`
     "table",
     "table_bytes",
@@ -99,30 +96,23 @@ _NUMBERS = (
     "eos_rule",
     "n_branches",
     "hidden_size",
-)
-_LAYER = np.dtype(
-    [(name, np.int64) for name in (*_ARRAYS, *_NUMBERS)] + [("epsilon", np.float64)]
+    reals=("epsilon",),
 )
 """What the compiled loop knows of a layer: addresses of arrays, then numbers."""
 
 
-_STATE = np.dtype(
-    [
-        (name, np.int64)
-        for name in (
-            "layers",
-            "control",
-            "counters",
-            "canonical_ids",
-            "records",
-            "semaphores",
-            "e4m3",
-            "e8m0",
-            "n_layers",
-            "capacity",
-            "record_size",
-        )
-    ]
+_STATE = layout(
+    "layers",
+    "n_layers",
+    "control",
+    "counters",
+    "canonical_ids",
+    "records",
+    "capacity",
+    "record_size",
+    "semaphores",
+    "e4m3",
+    "e8m0",
 )
 """What it knows of a memory: addresses, then sizes."""
 
@@ -191,21 +181,22 @@ class Preparer:
         return bool(self._layer_states["in_place"].all())
 
     def _make_state(self) -> Any:
-        handover, state = self._handover, np.zeros(1, _STATE)
-        for name, array in (
-            ("layers", self._layer_states),
-            ("control", handover.control),
-            ("counters", handover.counters),
-            ("canonical_ids", handover.canonical_ids),
-            ("records", handover.records),
-            ("semaphores", handover.semaphores),
-            ("e4m3", E4M3),
-            ("e8m0", E8M0),
-        ):
-            state[name] = array.ctypes.data
-        state["n_layers"], state["capacity"], _ = handover.records.shape
-        state["record_size"] = handover.records.shape[2]
-        return state
+        handover = self._handover
+        n_layers, capacity, record_size = handover.records.shape
+        return make_record(
+            _STATE,
+            layers=self._layer_states,
+            n_layers=n_layers,
+            control=handover.control,
+            counters=handover.counters,
+            canonical_ids=handover.canonical_ids,
+            records=handover.records,
+            capacity=capacity,
+            record_size=record_size,
+            semaphores=handover.semaphores,
+            e4m3=E4M3,
+            e8m0=E8M0,
+        )
 
     def _serve(self, wait_for_more: bool) -> int:
         control, semaphores = self._handover.control, self._handover.semaphores
@@ -246,41 +237,41 @@ class _Layer:
         self._row_ids = np.zeros(n_rows, np.int64)
         self._starts = np.zeros(n_rows, np.int64)
         self._rows = np.zeros((n_rows, spec.table.width), np.float32)
-        self.state = self._make_state(weight_type)
-        self.state["n_branches"] = module.fusion.n_branches
-        self.state["hidden_size"] = module.fusion.hidden_size
-        self.state["epsilon"] = module.fusion.norm_epsilon
+        self.state = self._make_state(module.fusion, weight_type)
 
-    def _make_state(self, weight_type: str) -> Any:
-        state = np.zeros(1, _LAYER)
-        hasher, projector = self.hasher, self.projector
-        for name, array in (
-            ("multipliers", hasher.multipliers),
-            ("shifts", hasher.shifts),
-            ("sizes", hasher.sizes),
-            ("offsets", hasher.offsets),
-            ("matrix", projector.matrix),
-            ("line_scale", projector.line_scale),
-            ("bias", projector.bias),
-            ("key_scale", projector.key_scale),
-            ("row_ids", self._row_ids),
-            ("starts", self._starts),
-            ("rows", self._rows),
-        ):
-            state[name] = array.ctypes.data
-        table, place = self.table.spec, self.table.in_place()
-        if place is not None:
-            state["in_place"], state["table"] = 1, place.address
-            state["descriptor"] = place.descriptor
-            state["file_bytes"] = place.file_bytes
-        state["table_bytes"], state["row_bytes"] = table.n_bytes, table.row_bytes
-        state["row_code"], state["width"] = CODES[table.row_type], table.width
-        state["weight_code"] = WEIGHT_TYPES.index(weight_type)
-        state["max_ngram"] = hasher.spec.max_ngram
-        state["n_slots"] = hasher.spec.n_slots
-        state["fill_id"] = hasher.spec.fill_id
-        state["eos_rule"] = hasher.spec.boundary is Boundary.EOS
-        return state
+    def _make_state(self, fusion: FusionSpec, weight_type: str) -> Any:
+        hasher, projector, table = self.hasher, self.projector, self.table.spec
+        place = self.table.in_place()
+        return make_record(
+            _LAYER,
+            multipliers=hasher.multipliers,
+            shifts=hasher.shifts,
+            sizes=hasher.sizes,
+            offsets=hasher.offsets,
+            matrix=projector.matrix,
+            line_scale=projector.line_scale,
+            bias=projector.bias,
+            key_scale=projector.key_scale,
+            row_ids=self._row_ids,
+            starts=self._starts,
+            rows=self._rows,
+            in_place=place is not None,
+            table=place.address if place else 0,
+            table_bytes=table.n_bytes,
+            row_bytes=table.row_bytes,
+            row_code=CODES[table.row_type],
+            descriptor=place.descriptor if place else -1,
+            file_bytes=place.file_bytes if place else 0,
+            weight_code=WEIGHT_TYPES.index(weight_type),
+            max_ngram=hasher.spec.max_ngram,
+            n_slots=hasher.spec.n_slots,
+            width=table.width,
+            fill_id=hasher.spec.fill_id,
+            eos_rule=hasher.spec.boundary is Boundary.EOS,
+            n_branches=fusion.n_branches,
+            hidden_size=fusion.hidden_size,
+            epsilon=fusion.norm_epsilon,
+        )
 
 
 @kernel("i8(i8[::1], i8[:, ::1], i8, i8)")

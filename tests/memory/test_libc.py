@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 
 import engram_local
-from engram_local.kernels import kernel
+from engram_local.kernels import kernel, pointer
 from engram_local.memory.libc import (
     SEMAPHORE_BYTES,
     errno,
     fetch_add,
-    pointer,
     pread,
     resident_bytes,
     sem_init,
