@@ -17,7 +17,7 @@ _LEAST_SCORE = np.float32(1e-6)
 _ROUNDS = np.float32(1.5 * 2**23)
 _TABLE = numba.f4[:, ::1]
 _VECTORS = {"fastmath": FAST, "error_model": "numpy"}
-"""Division that looks for a zero each time, as Python's does, keeps loops from vectors."""
+"""Python's division looks for a zero each time, which keeps a loop from vectors."""
 
 
 @register_jitable(fastmath={"contract"})
