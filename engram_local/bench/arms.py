@@ -59,7 +59,9 @@ def choose_arms(names: Sequence[str] | None, *, cold: bool = False) -> tuple[Arm
     names: None = all warm ones. cold: the cold ones too. Raises UsageError for a name
     that is none.
     """
-    chosen = WARM_ARMS if names is None else tuple(_arm(name) for name in names)
+    without = (NONE.name, NONE_AGAIN.name)
+    named = [name for name in names or () if name not in without]
+    chosen = WARM_ARMS if names is None else tuple(_arm(name) for name in named)
     added = COLD_ARMS if cold else ()
     return tuple(dict.fromkeys((*chosen, *added)))
 

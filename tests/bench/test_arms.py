@@ -45,3 +45,7 @@ def test_an_arm_changes_three_settings_and_no_other() -> None:
     assert ram.settings(user) == Settings(n_ctx=128, n_threads=1, memory_tier="ram")
     assert reference.settings(user).reference
     assert NONE.settings(user) == user
+
+
+def test_the_arms_without_a_memory_may_be_named() -> None:
+    assert choose_arms(["none", "ram", "none again"]) == choose_arms(["ram"])
