@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from importlib import import_module
 from pathlib import Path
 
 from engram_local import __version__
@@ -50,3 +52,18 @@ def test_links_in_documents_lead_somewhere() -> None:
         links = re.findall(r"\]\(([^)#:]+)\)", document.read_text("utf-8"))
         missing = [link for link in links if not (document.parent / link).exists()]
         assert missing == [], document.name
+
+
+def test_benchmark_scripts_import_what_there_is() -> None:
+    """They are not run here: some need other people's programs."""
+    missing = []
+    for path in (ROOT / "docs" / "benchmarks").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and "engram_local" in str(node.module):
+                module = import_module(str(node.module))
+                missing += [
+                    f"{path.name}: {node.module}.{alias.name}"
+                    for alias in node.names
+                    if not hasattr(module, alias.name)
+                ]
+    assert missing == []

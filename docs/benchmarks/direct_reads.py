@@ -22,9 +22,9 @@ from statistics import median
 
 import numpy as np
 
-from engram_local.kernels import kernel
+from engram_local.kernels import kernel, pointer
 from engram_local.memory.direct import DirectFile, DirectTable
-from engram_local.memory.libc import fetch_add, pointer, pread
+from engram_local.memory.libc import fetch_add, pread
 from engram_local.spec import RowType, TableSpec
 from engram_local.units import GIB, MIB, format_bytes
 

@@ -16,7 +16,8 @@ the rows are compared.
 
 Warm: one process, readers in turn, 1,024 calls on other rows each (16 calls of 4,096
 rows), all of them read once before. The last rows of that table are one token of a
-memory with 48 rows: its hash, and its hash and rows. Cold: for each number the file is
+memory with 48 rows: its hash, its hash and rows, and both in one native call, which is
+how a memory makes them in decode. Cold: for each number the file is
 evicted, which mincore confirms, and a fresh process makes one call; before that it has
 read one row only. The tier ram reads its table when it is opened, so it is never cold.
 A ratio compares two readers of the same repetition.
@@ -40,6 +41,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numba
 import numpy as np
 import psutil
 from common import Measured, print_table, ratios, spread, turns
@@ -47,14 +49,16 @@ from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize
 from numpy.typing import NDArray
 
-from engram_local.memory.hashing import RowHasher
+from engram_local.memory.hashing import RowHasher, hash_rows
 from engram_local.memory.libc import resident_bytes
+from engram_local.memory.rows import CODES, E4M3, E8M0, decode, locate_rows
 from engram_local.memory.table import open_table
 from engram_local.settings import TIERS
 from engram_local.spec import Boundary, HashSpec, RowType, TableSpec, Window
 from engram_local.units import GIB, MIB, format_bytes
 
 WIDTH, ROW_BYTES, BLOCK_BYTES, PAGE_BYTES = 128, 136, 34, 256
+CODE = CODES[RowType.Q8_0]
 N_ROWS = (16, 48, 4096)
 N_CALLS = {16: 1024, 48: 1024, 4096: 16}
 N_HEADS, MULTIPLIERS = 16, (23703573157769, 20109073645365, 8052911324071, 63641362239)
@@ -252,7 +256,7 @@ def measure_warm(path: Path, n_repetitions: int) -> dict[str, Measured]:
         compare(readers, inputs[0])
         measured[f"{n_rows:,}"] = time_in_turn(readers, inputs, n_repetitions)
     windows = np.random.default_rng(0).integers(0, 2**15, (N_CALLS[48], N_BEFORE + 1))
-    arms = token_arms(readers, table_spec(path).n_rows)
+    arms = token_arms(path, readers)
     measured["1 token"] = time_in_turn(arms, list(windows), n_repetitions)
     return measured
 
@@ -273,10 +277,10 @@ def decoded(rows: Any) -> NDArray[np.float32]:
     return dequantize(raw, GGMLQuantizationType.Q8_0)
 
 
-def token_arms(readers: Mapping[str, Read], n_rows: int) -> dict[str, Read]:
+def token_arms(path: Path, readers: Mapping[str, Read]) -> dict[str, Read]:
     """Return the hash of one token, and our readers behind it."""
     n_slots = N_BEFORE * N_HEADS
-    size = n_rows // n_slots
+    size = table_spec(path).n_rows // n_slots
     spec = HashSpec(
         multipliers=MULTIPLIERS,
         sizes=(size,) * n_slots,
@@ -291,7 +295,45 @@ def token_arms(readers: Mapping[str, Read], n_rows: int) -> dict[str, Read]:
     for name, read in readers.items():
         if name.startswith("engram-local"):
             arms[name] = partial(hash_and_read, hasher, read)
+    arms["engram-local mmap, one native call"] = one_call(path, hasher)
     return arms
+
+
+def one_call(path: Path, hasher: RowHasher) -> Read:
+    """Return hash and rows in one call, as the memory makes it in decode."""
+    spec, hashing = table_spec(path), hasher.spec
+    assert spec.offset_bytes == 0
+    with open(path, "rb") as file:
+        table = np.frombuffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ), "u1")
+    row_ids = np.empty((1, hashing.n_slots), np.int64)
+    starts = np.empty(hashing.n_slots, np.int64)
+    out = np.empty((hashing.n_slots, spec.width), np.float32)
+
+    def read(canonical_ids: Ids) -> Any:
+        arrays = (hasher.multipliers, hasher.shifts, hasher.sizes, hasher.offsets)
+        hash_and_decode(canonical_ids, *arrays, row_ids, starts, table, E4M3, E8M0, out)
+        return out
+
+    @numba.njit(nogil=True)
+    def hash_and_decode(  # type: ignore[no-untyped-def]
+        ids,
+        multipliers,
+        shifts,
+        sizes,
+        offsets,
+        row_ids,
+        starts,
+        table,
+        e4m3,
+        e8m0,
+        out,
+    ):
+        n = ids.shape[0] - 1
+        hash_rows(ids, n, multipliers, shifts, sizes, offsets, 0, False, row_ids)
+        locate_rows(row_ids[0], 2**62, ROW_BYTES, 0, starts)
+        decode(table, starts, ROW_BYTES, CODE, e4m3, e8m0, out)
+
+    return read
 
 
 def hash_and_read(hasher: RowHasher, read: Read, canonical_ids: Ids) -> Any:

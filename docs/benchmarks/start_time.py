@@ -17,7 +17,8 @@ LOAD = """
 import time, llama_cpp
 from engram_local.catalog import default_model
 path = str(default_model()).encode()
-llama_cpp.llama_log_set(llama_cpp.llama_log_callback(lambda *_: None), None)
+quiet = llama_cpp.llama_log_callback(lambda *_: None)
+llama_cpp.llama_log_set(quiet, None)
 start = time.perf_counter()
 model = llama_cpp.llama_model_load_from_file(
     path, llama_cpp.llama_model_default_params())
