@@ -1,8 +1,9 @@
 """How long a start takes: `python docs/benchmarks/start_time.py`.
 
-Whole processes in turn: `--help`; one token from the default model, with and without
-its memory; and llama.cpp loading the same model, which the others cannot beat. A first
-run of each is thrown away, so code is compiled and files are in memory.
+From the start of a process to the first byte it prints, in turn: `--help`; a token of
+the default model, with and without its memory; and llama.cpp loading the same model,
+which the others cannot beat. A first run of each is thrown away, so code is compiled
+and files are in memory.
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ ENGRAM = [sys.executable, "-m", "engram_local"]
 ONE_TOKEN = [*ENGRAM, "run", "-p", "Hi", "-n", "1", "--temp", "0"]
 
 
-def process_s(command: list[str]) -> float:
-    """Return the seconds of a whole process."""
+def first_byte_s(command: list[str]) -> float:
+    """Return the seconds from a process's start to the first byte it prints."""
     start = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    return time.perf_counter() - start
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+    ) as process:
+        assert process.stdout is not None and process.stdout.read(1)
+        return time.perf_counter() - start
 
 
 def load_s() -> float:
@@ -46,10 +50,12 @@ def load_s() -> float:
 def main() -> None:
     """Measure and print."""
     arms = {
-        "engram-local --help": lambda: process_s([*ENGRAM, "--help"]),
+        "engram-local --help": lambda: first_byte_s([*ENGRAM, "--help"]),
         "llama.cpp loads model and context": load_s,
-        "run, one token": lambda: process_s(ONE_TOKEN),
-        "run, one token, no memory": lambda: process_s([*ONE_TOKEN, "--no-memory"]),
+        "run, first token": lambda: first_byte_s(ONE_TOKEN),
+        "run, first token, no memory": lambda: first_byte_s(
+            [*ONE_TOKEN, "--no-memory"]
+        ),
     }
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(N_REPETITIONS + 1):
