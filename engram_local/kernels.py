@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-N_KERNELS = 27
+N_KERNELS = 26
 """What an engine with a memory needs; a test counts them."""
 
 _LOADED_S = 0.05  # code that is on disk takes a tenth of this
