@@ -159,11 +159,14 @@ def open_engine(args: argparse.Namespace, settings: Settings) -> Engine:
         from engram_local.kernels import report_compiling
 
         report_compiling(lambda part: status("compiling, once on this machine", part))
-        from engram_local.engine import Engine
+        try:
+            from engram_local.engine import Engine
 
-        engine = Engine.open(
-            model_of(args), memory=_memory(args), settings=settings, progress=status
-        )
+            engine = Engine.open(
+                model_of(args), memory=_memory(args), settings=settings, progress=status
+            )
+        finally:
+            report_compiling(None)  # the line belongs to the answer now
     if args.n_ctx and engine.n_ctx != args.n_ctx:
         # More than the model was trained for, or not a multiple of llama.cpp's 256.
         print(

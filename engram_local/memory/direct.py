@@ -97,6 +97,7 @@ class DirectTable:
         self._file = file
         self._owns_file = owns_file
         self._reader = file.reader
+        self._place = _place()  # compiled before it is in anybody's way
 
     def gather(
         self, row_ids: NDArray[np.int64], out: NDArray[np.float32]
@@ -128,7 +129,7 @@ class DirectTable:
         """Return as many of the first rows as the buffer can hold; starts ascend."""
         reader = self._reader
         places = np.empty(len(starts), np.int64)
-        n_rows, n_blocks = _place()(
+        n_rows, n_blocks = self._place(
             starts, self.spec.row_bytes, reader.block_bytes, reader.blocks, places
         )
         self._check_read(reader.read(n_blocks), reader.blocks[:n_blocks])
