@@ -458,6 +458,23 @@ def test_counters_tell_ready_and_late(module: MemoryModule) -> None:
     assert late.stalls_s[0] > 0.01
 
 
+def test_the_thread_is_woken_for_single_tokens_after_a_long_wait_only(
+    module: MemoryModule,
+) -> None:
+    with attach(module) as attached_memory:
+        prepared = attached_memory._handover.counters[:, handover.N_PREPARED]
+        attached_memory.submit(TOKEN_IDS[:1])
+        time.sleep(0.05)
+        assert prepared.tolist() == [0] * N_LAYERS  # the forward pass will make it
+        decode(attached_memory, 0, 1)
+        attached_memory._handover.control[handover.STALL_NS] = handover.SLOW_NS + 1
+        attached_memory.submit(TOKEN_IDS[1:2])
+        decode(attached_memory, 1, 2)
+        attached_memory.submit(TOKEN_IDS[2:3])
+        wait_until_prepared(attached_memory, 3)
+        assert attached_memory.take_counters().n_waits == 2 * N_LAYERS
+
+
 def wait_until_prepared(memory: AttachedMemory, n_tokens: int) -> None:
     while (memory._handover.counters[:, handover.N_PREPARED] < n_tokens).any():
         time.sleep(0.001)

@@ -15,6 +15,7 @@ from engram_local.engine import Engine
 from engram_local.formats.engram_gguf import read_memory
 from engram_local.formats.header import read_header
 from engram_local.memory.attached import AttachedMemory
+from engram_local.memory.reference_memory import ReferenceMemory
 from tests.conftest import GOLDEN, skip_without_direct_reads
 from tests.fakes import read_golden
 from tests.model.conftest import EXACT
@@ -79,6 +80,15 @@ def small_engine(
     settings = replace(EXACT, memory_weights=request.param)
     with Engine.open(exact, memory=adapter(name), settings=settings) as engine:
         yield engine
+
+
+def test_each_way_is_the_one_it_says(engine: Engine) -> None:
+    """They all agree, so nothing else would tell."""
+    settings = engine.settings
+    wanted = ReferenceMemory if settings.reference else AttachedMemory
+    assert isinstance(engine.memory, wanted)
+    tier = "mmap" if settings.memory_tier == "auto" else settings.memory_tier
+    assert engine.memory.tier == tier
 
 
 def test_the_text_has_the_same_tokens(engine: Engine, reference: Arrays) -> None:
