@@ -458,21 +458,16 @@ def test_counters_tell_ready_and_late(module: MemoryModule) -> None:
     assert late.stalls_s[0] > 0.01
 
 
-def test_the_thread_is_woken_for_single_tokens_after_a_long_wait_only(
+def test_the_thread_prepares_single_tokens_while_it_is_to_be_ahead(
     module: MemoryModule,
 ) -> None:
     with attach(module) as attached_memory:
-        prepared = attached_memory._handover.counters[:, handover.N_PREPARED]
-        attached_memory.submit(TOKEN_IDS[:1])
-        time.sleep(0.05)
-        assert prepared.tolist() == [0] * N_LAYERS  # the forward pass will make it
-        decode(attached_memory, 0, 1)
-        attached_memory._handover.control[handover.STALL_NS] = handover.SLOW_NS + 1
-        attached_memory.submit(TOKEN_IDS[1:2])
-        decode(attached_memory, 1, 2)
-        attached_memory.submit(TOKEN_IDS[2:3])
-        wait_until_prepared(attached_memory, 3)
-        assert attached_memory.take_counters().n_waits == 2 * N_LAYERS
+        control = attached_memory._handover.control
+        control[handover.N_AHEAD] = 2
+        for n_tokens in (1, 2):
+            attached_memory.submit(TOKEN_IDS[n_tokens - 1 : n_tokens])
+            wait_until_prepared(attached_memory, n_tokens)  # nobody else does it
+        assert control[handover.N_AHEAD] == 0
 
 
 def wait_until_prepared(memory: AttachedMemory, n_tokens: int) -> None:

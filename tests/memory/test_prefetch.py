@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from engram_local.memory.attached import AttachedMemory
-from engram_local.memory.handover import N_PREPARED, N_SUBMITTED, Handover
+from engram_local.memory.handover import (
+    N_AHEAD,
+    N_PREPARED,
+    N_SUBMITTED,
+    SLOW_NS,
+    STALL_NS,
+    Handover,
+)
 from engram_local.memory.prefetch import Prefetcher
 from tests.fakes import make_memory
 
@@ -111,3 +118,22 @@ def test_it_avoids_the_processor_of_its_caller() -> None:
     finally:
         os.sched_setaffinity(0, allowed)
         prefetcher.close()
+
+
+@pytest.mark.parametrize("stall_ns", [0, SLOW_NS])
+def test_a_short_wait_leaves_the_thread_asleep(stall_ns: int) -> None:
+    handover = make_handover()
+    handover.control[STALL_NS] = stall_ns
+    assert handover.end_decode(0) == stall_ns
+    assert handover.control[N_AHEAD] == 0
+
+
+def test_a_long_wait_lets_the_thread_go_ahead_for_a_while() -> None:
+    handover = make_handover()
+    handover.control[STALL_NS] = SLOW_NS + 1
+    handover.end_decode(0)
+    ahead = int(handover.control[N_AHEAD])
+    assert ahead > 1
+    handover.submit([1])
+    assert handover.control[N_AHEAD] == ahead - 1
+    assert handover.control[STALL_NS] == 0
