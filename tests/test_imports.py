@@ -12,14 +12,15 @@ PACKAGE = Path(engram_local.__file__).parent
 
 LAYERS = [
     # A module may import from the lines above its own, and from its own package.
-    {"errors", "events", "kernels", "units"},
-    {"spec", "settings", "telemetry", "chat"},
+    {"errors", "events", "figures", "kernels", "units"},
+    {"spec", "model_spec", "hardware", "settings", "telemetry", "chat"},
     {"memory", "llama"},
     {"formats"},
     {"catalog"},
     {"loading"},
     {"engine"},
     {"bench"},
+    {"probe", "sizing"},
     {"cli"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

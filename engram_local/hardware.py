@@ -1,0 +1,118 @@
+"""What a computer has and how fast it is, in frozen numbers. Looks at nothing.
+
+A speed that is not known is None, never a guess.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engram_local.figures import Figure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compute:
+    """How fast a processor runs llama.cpp's graph.
+
+    A decode step takes `layer_s` per layer and the bytes of its weights over
+    `weight_bytes_per_s`; a prompt token takes its operations over `flops_per_s`.
+    """
+
+    weight_bytes_per_s: Figure | None = None
+    """Weights read in a decode step."""
+
+    flops_per_s: Figure | None = None
+    """Of matrix products over a whole batch: 2 per parameter and token."""
+
+    layer_s: Figure | None = None
+    """What a decode step costs per layer, whatever the layer's size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cpu:
+    """A processor and the threads that compute."""
+
+    name: str
+    n_cores: int
+    """Physical ones that this process may use."""
+
+    compute: Compute = Compute()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ram:
+    """System memory."""
+
+    total_bytes: int
+    """What this process may use: a cgroup's limit counts."""
+
+    available_bytes: int
+    bytes_per_s: Figure | None = None
+    """Sequential reads with all threads."""
+
+    rows_per_s: Figure | None = None
+    """Random rows of 64 to 512 bytes with one thread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """One GPU."""
+
+    name: str
+    vram_bytes: int
+    free_bytes: int
+    bytes_per_s: Figure | None = None
+    """Of its own memory."""
+
+    host_bytes_per_s: Figure | None = None
+    """Copies from RAM."""
+
+    compute: Compute = Compute()
+    unified: bool = False
+    """Whether its memory is the system's RAM."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepthRate:
+    """Random 4 KiB reads past the page cache with so many in flight."""
+
+    depth: int
+    reads_per_s: Figure
+    latency_s: float | None = None
+    """Median of one read; None where it was not measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drive:
+    """The drive that holds the model."""
+
+    name: str
+    """Model, or the device's name."""
+
+    file_system: str | None
+    rotational: bool | None
+    free_bytes: int | None
+    reads: tuple[DepthRate, ...] = ()
+    """Ascending by depth."""
+
+    bytes_per_s: Figure | None = None
+    """Sequential reads."""
+
+    @property
+    def best_reads_per_s(self) -> Figure | None:
+        """At the depth that serves it best."""
+        rates = [rate.reads_per_s for rate in self.reads]
+        return max(rates, key=lambda rate: rate.value, default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """A computer."""
+
+    cpu: Cpu
+    ram: Ram
+    gpus: tuple[Gpu, ...]
+    drive: Drive
+    system: str
+    notes: tuple[str, ...] = ()
+    """Sentences for the report: what could not be found out, and why."""

@@ -1,0 +1,1 @@
+"""Measuring this machine: RAM, drive, GPU copies, short runs of a model."""
