@@ -50,6 +50,9 @@ class Weights:
     table_row_bytes: int = 0
     """Of the n-gram table; 0 = there is none, or it is not known."""
 
+    native: bool = False
+    """Whether it is the maker's own checkpoint, which servers load."""
+
     url: str = ""
     """Where a published number stands."""
 
@@ -154,6 +157,12 @@ class ModelSpec:
 
     runs_here: bool = True
     """Whether the pinned llama.cpp knows the architecture."""
+
+    attached: bool = False
+    """Whether this package gathers the rows of its tables, and not llama.cpp."""
+
+    repository: str = ""
+    """Where its maker publishes it: "deepseek-ai/DeepSeek-V4.1-Flash"."""
 
     notes: tuple[str, ...] = ()
     """Sentences for the report: what is special, what is not known."""

@@ -1,0 +1,222 @@
+"""What llama.cpp allocates for a model, term by term, and where.
+
+Pure arithmetic. Weights and caches follow llama.cpp's own rules (0.3.36:
+src/llama-model.cpp, llama-kv-cache*.cpp, llama-memory-recurrent.cpp) and are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from engram_local.figures import Source, Term, weakest
+from engram_local.model_spec import CacheGroup, ModelSpec, Part, Weights
+from engram_local.sizing.compute_buffer import compute_buffer_bytes
+from engram_local.sizing.request import CELL, Request
+from engram_local.spec import RowType
+from engram_local.units import MIB
+
+DRIVER_BYTES = 600 * MIB
+"""Of the first GPU: 0.50 to 0.52 GiB were seen on seven loads of one card."""
+
+NEXT_DRIVER_BYTES = 64 * MIB
+"""Of each further GPU: 0.55 to 0.60 GiB in all were seen on three cards."""
+
+PROCESS_BYTES = 300 * MIB
+"""Python, llama.cpp's and our code, compiled kernels, vocabulary."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Which layers lie on a GPU."""
+
+    n_gpu_layers: int = 0
+    """As -ngl: the last ones; the output counts as one, and is the first to go."""
+
+    n_cpu_experts: int = 0
+    """Of those on a GPU, layers whose experts stay in RAM."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Bytes of one kind by where they lie."""
+
+    gpu_bytes: int
+    ram_bytes: int
+
+
+def weight_split(spec: ModelSpec, weights: Weights, placement: Placement) -> Split:
+    """Return where the weights lie; the n-gram table and what is unused left out."""
+    on_gpu = layers_on_gpu(spec, placement)
+    experts_on_gpu = max(on_gpu - placement.n_cpu_experts, 0)
+    layers, experts = weights.part(Part.LAYERS), weights.part(Part.EXPERTS)
+    output, embedding = weights.part(Part.OUTPUT), weights.part(Part.EMBEDDING)
+    gpu = _share(layers, on_gpu, spec) + _share(experts, experts_on_gpu, spec)
+    ram = layers + experts - gpu + embedding
+    if placement.n_gpu_layers > 0:
+        # A tied embedding is looked up in RAM and multiplied on the GPU: two copies.
+        gpu += embedding if spec.tied_output else output
+    else:
+        ram += output
+    return Split(gpu_bytes=gpu, ram_bytes=ram)
+
+
+def layers_on_gpu(spec: ModelSpec, placement: Placement) -> int:
+    """Return how many decoder layers lie on a GPU."""
+    return min(max(placement.n_gpu_layers - 1, 0), spec.n_layers)
+
+
+def _share(n_bytes: int, n_layers: int, spec: ModelSpec) -> int:
+    return n_bytes * n_layers // spec.n_layers
+
+
+def cache_bytes(group: CacheGroup, request: Request, n_ctx: int) -> int:
+    """Return the bytes of the keys and values of a group of layers, one sequence.
+
+    Cells as in llama-kv-cache-iswa.cpp: a window is kept with room for one batch.
+    """
+    n_cells = n_ctx
+    if group.window:
+        n_cells = min(n_ctx, _round_up(group.window + request.n_ubatch))
+    n_entries = max(1, -(-n_cells // group.ratio))
+    return group.n_layers * n_entries * entry_bytes(group, request)
+
+
+def entry_bytes(group: CacheGroup, request: Request) -> int:
+    """Return the bytes of one token in one layer."""
+    key = RowType(request.cache_type_k).row_bytes(group.key_size)
+    if not group.value_size:
+        return key
+    return key + RowType(request.cache_type_v).row_bytes(group.value_size)
+
+
+def all_cache_bytes(spec: ModelSpec, request: Request, n_ctx: int) -> int:
+    """Return the bytes of all keys and values, one sequence."""
+    return sum(cache_bytes(group, request, n_ctx) for group in spec.caches)
+
+
+def state_bytes(spec: ModelSpec) -> int:
+    """Return the bytes of all recurrent states, one sequence."""
+    return sum(group.n_layers * group.n_bytes for group in spec.states)
+
+
+def gpu_terms(
+    spec: ModelSpec,
+    weights: Weights,
+    request: Request,
+    placement: Placement,
+    n_gpus: int,
+) -> tuple[Term, ...]:
+    """Return what lies in VRAM, all GPUs together; empty if nothing does."""
+    if placement.n_gpu_layers == 0 or n_gpus == 0:
+        return ()
+    n_ctx = request.context_of(spec)
+    on_gpu = layers_on_gpu(spec, placement)
+    split = weight_split(spec, weights, placement)
+    exact = _weights_source(spec, weights, on_gpu)
+    cache = _share(all_cache_bytes(spec, request, n_ctx), on_gpu, spec)
+    state = _share(state_bytes(spec), on_gpu, spec)
+    driver = DRIVER_BYTES + (n_gpus - 1) * NEXT_DRIVER_BYTES
+    terms = (
+        Term("weights", split.gpu_bytes, exact),
+        Term("KV cache", cache, _layer_source(spec, on_gpu)),
+        Term("recurrent state", state, _layer_source(spec, on_gpu)),
+        Term("compute buffers", compute_bytes(spec, request), Source.ESTIMATED),
+        Term("driver", driver, Source.ESTIMATED),
+    )
+    return tuple(term for term in terms if term.n_bytes)
+
+
+def ram_terms(
+    spec: ModelSpec, weights: Weights, request: Request, placement: Placement
+) -> tuple[Term, ...]:
+    """Return what lies in RAM besides the n-gram table."""
+    n_ctx = request.context_of(spec)
+    on_cpu = spec.n_layers - layers_on_gpu(spec, placement)
+    split = weight_split(spec, weights, placement)
+    embedding = weights.part(Part.EMBEDDING)
+    source = _weights_source(spec, weights, on_cpu)
+    cache = _share(all_cache_bytes(spec, request, n_ctx), on_cpu, spec)
+    state = _share(state_bytes(spec), on_cpu, spec)
+    on_gpu = placement.n_gpu_layers > 0
+    compute = host_bytes(spec, request) if on_gpu else compute_bytes(spec, request)
+    terms = (
+        Term("weights", split.ram_bytes - embedding, source),
+        Term("token embedding", embedding, weights.source),
+        Term("KV cache", cache, _layer_source(spec, on_cpu)),
+        Term("recurrent state", state, _layer_source(spec, on_cpu)),
+        Term("compute buffers", compute, Source.ESTIMATED),
+        Term("process", PROCESS_BYTES, Source.ESTIMATED),
+    )
+    return tuple(term for term in terms if term.n_bytes)
+
+
+def total_bytes(terms: Sequence[Term]) -> int:
+    """Return the sum of all terms."""
+    return sum(term.n_bytes for term in terms)
+
+
+def compute_bytes(spec: ModelSpec, request: Request) -> int:
+    """Return a bound of what one graph needs besides weights and cache."""
+    return compute_buffer_bytes(
+        spec,
+        n_ctx=request.context_of(spec),
+        n_ubatch=request.n_ubatch,
+        flash_attention=request.flash_attention,
+    )
+
+
+def host_bytes(spec: ModelSpec, request: Request) -> int:
+    """Return a bound of what a GPU's graph keeps in RAM: its inputs and the mask."""
+    n_ctx = request.context_of(spec)
+    return request.n_ubatch * (4 * spec.hidden_size * spec.n_streams + 4 * n_ctx)
+
+
+def _weights_source(spec: ModelSpec, weights: Weights, n_layers: int) -> Source:
+    return weakest(weights.source, _layer_source(spec, n_layers))
+
+
+def _layer_source(spec: ModelSpec, n_layers: int) -> Source:
+    """Layers are taken as equal where only some of them lie in a place."""
+    if n_layers in (0, spec.n_layers):
+        return spec.source
+    return Source.ESTIMATED
+
+
+def _round_up(n_tokens: int) -> int:
+    return -(-n_tokens // CELL) * CELL
+
+
+Fits = Callable[[Placement], bool]
+
+
+def best_placement(spec: ModelSpec, weights: Weights, fits: Fits) -> Placement:
+    """Return the placement with most on the GPUs that `fits`.
+
+    All; else all but the experts of as few layers as possible, if there are experts;
+    else as many layers as fit. `fits` has to be monotonic: less needs less.
+    """
+    everything = spec.n_layers + 1
+    if fits(Placement(n_gpu_layers=everything)):
+        return Placement(n_gpu_layers=everything)
+    if weights.part(Part.EXPERTS):
+        options = [
+            Placement(n_gpu_layers=everything, n_cpu_experts=n)
+            for n in range(1, spec.n_layers + 1)
+        ]
+        if fits(options[-1]):
+            return _first(options, fits)
+    options = [Placement(n_gpu_layers=n) for n in range(spec.n_layers, -1, -1)]
+    return _first(options, fits)
+
+
+def _first(options: Sequence[Placement], fits: Fits) -> Placement:
+    """Return the first that fits, by bisection; the last one always counts as such."""
+    low, high = 0, len(options) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if fits(options[middle]):
+            high = middle
+        else:
+            low = middle + 1
+    return options[low]

@@ -1,0 +1,256 @@
+"""Where a model lies on a computer and how fast it runs: pure arithmetic.
+
+One function for the report, for the check before a model is loaded, and for the chat
+app, so that they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from engram_local.figures import Interval, Source, Term
+from engram_local.hardware import Hardware
+from engram_local.model_spec import ModelSpec, Weights
+from engram_local.sizing.allocations import (
+    Placement,
+    best_placement,
+    gpu_terms,
+    ram_terms,
+    total_bytes,
+)
+from engram_local.sizing.request import CELL, Request
+from engram_local.sizing.speed import decode_time, prompt_time, works_of
+from engram_local.sizing.tiers import Pace, Tier, TierPlan, plan_tiers, rate_of
+from engram_local.units import GIB, MIB
+
+GPU_MARGIN_BYTES = 256 * MIB
+"""Of each GPU, left to the desktop and to what the terms do not know."""
+
+_SYSTEM_BYTES = 2 * GIB
+"""Of RAM, left to the system and other programs; a quarter of small ones."""
+
+_NEAR = 512
+"""Tokens before the one whose speed is told: a first answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """Tokens per second without waiting for rows; None if no speed is known."""
+
+    depth: int
+    """Tokens before."""
+
+    decode_per_s: Interval | None
+    prompt_per_s: Interval | None
+    decode_bound: str
+    prompt_bound: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One set of weights of a model on one computer."""
+
+    weights: Weights
+    n_ctx: int
+    placement: Placement
+    vram: tuple[Term, ...]
+    usable_vram_bytes: int
+    ram: tuple[Term, ...]
+    """Without the n-gram table."""
+
+    usable_ram_bytes: int
+    missing_disk_bytes: int
+    """What the drive lacks for the files; 0 = it fits, is there, or is not known."""
+
+    tiers: tuple[TierPlan, ...]
+    tier: TierPlan | None
+    """The one to take; None without a table."""
+
+    near: Speed
+    """At the start of a conversation, without waiting for rows."""
+
+    far: Speed
+    """The same with a full context."""
+
+    @property
+    def vram_bytes(self) -> int:
+        """All that lies in VRAM."""
+        return total_bytes(self.vram)
+
+    @property
+    def ram_bytes(self) -> int:
+        """All that has to lie in RAM."""
+        resident = self.tier.resident_bytes if self.tier else 0
+        return total_bytes(self.ram) + resident
+
+    @property
+    def missing_vram_bytes(self) -> int:
+        """What a layer on a GPU lacks; 0 = it fits."""
+        return max(0, self.vram_bytes - self.usable_vram_bytes)
+
+    @property
+    def missing_ram_bytes(self) -> int:
+        """What RAM lacks; 0 = it fits."""
+        return max(0, self.ram_bytes - self.usable_ram_bytes)
+
+    @property
+    def fits(self) -> bool:
+        """Whether VRAM, RAM and drive suffice."""
+        return not (
+            self.missing_vram_bytes or self.missing_ram_bytes or self.missing_disk_bytes
+        )
+
+    @property
+    def decode_per_s(self) -> Interval | None:
+        """Tokens per second of an answer, waiting for rows included."""
+        return self.tier.decode_per_s if self.tier else self.near.decode_per_s
+
+    @property
+    def prompt_per_s(self) -> Interval | None:
+        """Prompt tokens per second, waiting for rows included."""
+        return self.tier.prompt_per_s if self.tier else self.near.prompt_per_s
+
+
+def make_plan(
+    spec: ModelSpec,
+    weights: Weights,
+    request: Request,
+    hardware: Hardware,
+    *,
+    tier: Tier | None = None,
+) -> Plan:
+    """Return where this model lies on this computer and how fast it is.
+
+    tier: of the n-gram table; None = RAM if it holds the table, else mmap.
+    """
+    vram_bytes = usable_vram_bytes(hardware)
+    placement = _placement(spec, weights, request, hardware, vram_bytes)
+    ram = ram_terms(spec, weights, request, placement)
+    ram_bytes = usable_ram_bytes(hardware)
+    near = _pace(spec, weights, request, placement, hardware, _NEAR)
+    n_ctx = request.context_of(spec)
+    tiers = plan_tiers(
+        spec, weights, near, hardware.drive, ram_bytes - total_bytes(ram)
+    )
+    return Plan(
+        weights=weights,
+        n_ctx=n_ctx,
+        placement=placement,
+        vram=gpu_terms(spec, weights, request, placement, len(hardware.gpus)),
+        usable_vram_bytes=vram_bytes,
+        ram=ram,
+        usable_ram_bytes=ram_bytes,
+        missing_disk_bytes=_missing_disk_bytes(weights, hardware),
+        tiers=tiers,
+        tier=_choose_tier(tiers, tier),
+        near=_speed(near, _NEAR),
+        far=_speed(_pace(spec, weights, request, placement, hardware, n_ctx), n_ctx),
+    )
+
+
+def usable_vram_bytes(hardware: Hardware) -> int:
+    """Return what may be taken of all GPUs together."""
+    return sum(max(0, gpu.free_bytes - GPU_MARGIN_BYTES) for gpu in hardware.gpus)
+
+
+def usable_ram_bytes(hardware: Hardware) -> int:
+    """Return what may be taken of RAM."""
+    ram = hardware.ram
+    rest = ram.total_bytes - min(_SYSTEM_BYTES, ram.total_bytes // 4)
+    return min(ram.available_bytes, rest)
+
+
+def _missing_disk_bytes(weights: Weights, hardware: Hardware) -> int:
+    free_bytes = hardware.drive.free_bytes
+    if free_bytes is None or weights.source is Source.EXACT:  # read from the file
+        return 0
+    return max(0, weights.file_bytes - free_bytes)
+
+
+def _placement(
+    spec: ModelSpec,
+    weights: Weights,
+    request: Request,
+    hardware: Hardware,
+    vram_bytes: int,
+) -> Placement:
+    n_gpus = len(hardware.gpus)
+    if not n_gpus:
+        return Placement()
+    if request.n_gpu_layers is not None:
+        return Placement(n_gpu_layers=min(request.n_gpu_layers, spec.n_layers + 1))
+
+    def fits(placement: Placement) -> bool:
+        terms = gpu_terms(spec, weights, request, placement, n_gpus)
+        return total_bytes(terms) <= vram_bytes
+
+    return best_placement(spec, weights, fits)
+
+
+def _choose_tier(tiers: tuple[TierPlan, ...], asked: Tier | None) -> TierPlan | None:
+    by_name = {plan.tier: plan for plan in tiers}
+    if not by_name:
+        return None
+    if asked in by_name:
+        return by_name[asked]
+    return by_name[Tier.RAM] if by_name[Tier.RAM].fits else by_name[Tier.MMAP]
+
+
+def _pace(
+    spec: ModelSpec,
+    weights: Weights,
+    request: Request,
+    placement: Placement,
+    hardware: Hardware,
+    depth: int,
+) -> Pace:
+    works = works_of(spec, weights, request, placement, hardware, depth=depth)
+    if works is None:
+        return Pace(decode=None, prompt=None)
+    copies = [gpu.host_bytes_per_s for gpu in hardware.gpus]
+    return Pace(
+        decode=decode_time(works),
+        prompt=prompt_time(works, copies[0] if copies else None),
+    )
+
+
+def _speed(pace: Pace, depth: int) -> Speed:
+    decode, prompt = pace.decode, pace.prompt
+    return Speed(
+        depth=depth,
+        decode_per_s=rate_of(decode.seconds) if decode else None,
+        prompt_per_s=rate_of(prompt.seconds) if prompt else None,
+        decode_bound=decode.bound if decode else "unknown",
+        prompt_bound=prompt.bound if prompt else "unknown",
+    )
+
+
+def longest_context(
+    spec: ModelSpec, plan: Plan, request: Request, hardware: Hardware
+) -> int:
+    """Return the longest context that fits with as much on the GPUs as in `plan`.
+
+    A multiple of 256, at most what was trained; 0 = not even 256 fit.
+    """
+
+    def fits(n_ctx: int) -> bool:
+        longer = replace(request, n_ctx=n_ctx)
+        other = make_plan(spec, plan.weights, longer, hardware)
+        return other.fits and (not plan.fits or _as_fast(other, plan))
+
+    low, high = 0, replace(request, n_ctx=0).context_of(spec) // CELL
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fits(middle * CELL):
+            low = middle
+        else:
+            high = middle - 1
+    return low * CELL
+
+
+def _as_fast(plan: Plan, reference: Plan) -> bool:
+    mine, other = plan.placement, reference.placement
+    return (
+        mine.n_gpu_layers >= other.n_gpu_layers
+        and mine.n_cpu_experts <= other.n_cpu_experts
+    )

@@ -1,0 +1,66 @@
+"""What is asked of a model: how long a context, which quantization, how it is cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engram_local.errors import UsageError
+from engram_local.model_spec import ModelSpec, Weights
+from engram_local.settings import CACHE_TYPES
+
+DEFAULT_CONTEXT = 8192
+"""Tokens, where nothing is said; never more than the model was trained for."""
+
+CELL = 256
+"""llama.cpp rounds a context up to this many tokens (llama-context.cpp)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """The flags that change how much memory a model takes."""
+
+    n_ctx: int | None = None
+    """Tokens; None = DEFAULT_CONTEXT, 0 = as trained."""
+
+    n_ubatch: int = 512
+    cache_type_k: str = "f16"
+    cache_type_v: str = "f16"
+    flash_attention: bool = True
+    quantization: str | None = None
+    """Name of one of the model's weights; None = the plan chooses."""
+
+    n_gpu_layers: int | None = None
+    """As -ngl, the output counts as one; None = as many as fit."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= (self.n_ctx or 0) < 2**31 or not 1 <= self.n_ubatch <= 2**20:
+            raise UsageError(
+                f"a context of {self.n_ctx} tokens in batches of {self.n_ubatch} "
+                "cannot be computed",
+                hint="give at least 1 token, 0 for the context the model is made for",
+            )
+        for name in (self.cache_type_k, self.cache_type_v):
+            if name not in CACHE_TYPES:
+                raise UsageError(
+                    f"{name!r} is no type of a KV cache",
+                    hint=f"possible are {', '.join(CACHE_TYPES)}",
+                )
+        if self.n_gpu_layers is not None and self.n_gpu_layers < 0:
+            raise UsageError(f"{self.n_gpu_layers} layers on a GPU are not possible")
+
+    def context_of(self, spec: ModelSpec) -> int:
+        """Return the tokens of context for this model, as llama.cpp rounds them."""
+        asked = DEFAULT_CONTEXT if self.n_ctx is None else self.n_ctx
+        n_ctx = min(asked or spec.context_length, spec.context_length)
+        return -(-n_ctx // CELL) * CELL
+
+
+def choose_weights(spec: ModelSpec, name: str) -> Weights:
+    """Return the weights called `name`, whatever its case; UsageError if none is."""
+    for weights in spec.weights:
+        if weights.name.lower() == name.lower():
+            return weights
+    raise UsageError(
+        f"no weights of {spec.name} are called {name!r}",
+        hint=f"known are {', '.join(one.name for one in spec.weights)}",
+    )

@@ -1,0 +1,176 @@
+"""The first line of a report: does it fit, what binds, and what would change that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from engram_local.hardware import Gpu, Hardware
+from engram_local.model_spec import ModelSpec, Part
+from engram_local.sizing.choice import Place, choose_plan, place_of
+from engram_local.sizing.plan import Plan, longest_context, make_plan
+from engram_local.sizing.request import Request
+from engram_local.sizing.tiers import Tier
+from engram_local.units import GIB, format_bytes, format_count
+
+_RAM_SIZES_GIB = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+_VRAM_SIZES_GIB = (6, 8, 10, 12, 16, 20, 24, 32, 48, 80, 96)
+
+
+class Outcome(StrEnum):
+    """The three answers."""
+
+    FITS = "fits"
+    FITS_ON_DRIVE = "fits with the table on the drive"
+    DOES_NOT_FIT = "does not fit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The answer, what limits it, and the cheapest change that would lift the limit."""
+
+    outcome: Outcome
+    where: str
+    """Where the weights lie: "all of it in VRAM"."""
+
+    binding: str
+    """The resource that decides: of fitting if it does not, else of the speed."""
+
+    change: str | None
+    """None = there is nothing to gain, or no change that was tried helps."""
+
+
+def judge(spec: ModelSpec, plan: Plan, request: Request, hardware: Hardware) -> Verdict:
+    """Return the verdict over a plan."""
+    return Verdict(
+        outcome=_outcome(plan),
+        where=_where(spec, plan, hardware),
+        binding=_binding(plan),
+        change=_change(spec, plan, request, hardware),
+    )
+
+
+def _outcome(plan: Plan) -> Outcome:
+    if not plan.fits:
+        return Outcome.DOES_NOT_FIT
+    if plan.tier is None or plan.tier.tier is Tier.RAM:
+        return Outcome.FITS
+    return Outcome.FITS_ON_DRIVE
+
+
+def _where(spec: ModelSpec, plan: Plan, hardware: Hardware) -> str:
+    place = place_of(spec, plan, hardware)
+    n_on_gpu = max(plan.placement.n_gpu_layers - 1, 0)
+    if place is Place.NOWHERE:
+        return "nowhere"
+    if not hardware.gpus or plan.placement.n_gpu_layers == 0:
+        return "all of it in RAM, computed by the processor"
+    if place is Place.ALL:
+        return "all layers in VRAM"
+    if place is Place.EXPERTS_IN_RAM:
+        n_experts = plan.placement.n_cpu_experts
+        return (
+            f"in VRAM, but the experts of {n_experts} of {spec.n_layers} layers in RAM"
+        )
+    return f"{n_on_gpu} of {spec.n_layers} layers in VRAM, the others in RAM"
+
+
+def _binding(plan: Plan) -> str:
+    if plan.missing_ram_bytes:
+        return f"RAM: {format_bytes(plan.missing_ram_bytes)} more are needed"
+    if plan.missing_disk_bytes:
+        return f"the drive: {format_bytes(plan.missing_disk_bytes)} more are needed"
+    if plan.missing_vram_bytes:
+        return f"VRAM: {format_bytes(plan.missing_vram_bytes)} more are needed"
+    return plan.tier.decode_bound if plan.tier else plan.near.decode_bound
+
+
+def _change(
+    spec: ModelSpec, plan: Plan, request: Request, hardware: Hardware
+) -> str | None:
+    """Return the first change that helps; what costs nothing comes first."""
+    if not plan.fits:
+        changes = [
+            *_free_changes(spec, plan, request, hardware),
+            *_bought_changes(spec, request, hardware, Place.LAYERS_IN_RAM),
+        ]
+        return changes[0] if changes else None
+    if plan.tier is not None and plan.tier.tier is Tier.MMAP:
+        return next(_ram_for_table(spec, plan, request, hardware), None)
+    place = place_of(spec, plan, hardware)
+    if place > Place.ALL or not hardware.gpus:
+        return next(_bigger_gpus(spec, request, hardware, Place.ALL), None)
+    return None
+
+
+def _free_changes(
+    spec: ModelSpec, plan: Plan, request: Request, hardware: Hardware
+) -> Iterator[str]:
+    n_ctx = longest_context(spec, plan, request, hardware)
+    if n_ctx:
+        yield f"-c {n_ctx}: a context of {format_count(n_ctx)} tokens fits"
+    small = replace(request, cache_type_k="q8_0", cache_type_v="q8_0")
+    if make_plan(spec, plan.weights, small, hardware).fits:
+        yield "-ctk q8_0 -ctv q8_0: a KV cache of half the size fits"
+    if request.quantization is not None or request.n_gpu_layers is not None:
+        free = replace(request, quantization=None, n_gpu_layers=None)
+        other = choose_plan(spec, free, hardware)
+        if other.fits:
+            yield f"{other.weights.name} with -ngl {other.placement.n_gpu_layers} fits"
+
+
+def _bought_changes(
+    spec: ModelSpec, request: Request, hardware: Hardware, place: Place
+) -> Iterator[str]:
+    for n_gib in _RAM_SIZES_GIB:
+        bigger = with_ram(hardware, n_gib * GIB)
+        if bigger.ram.total_bytes <= hardware.ram.total_bytes:
+            continue
+        plan = choose_plan(spec, request, bigger)
+        if plan.fits:
+            yield f"{n_gib} GiB of RAM: {plan.weights.name} fits"
+            break
+    yield from _bigger_gpus(spec, request, hardware, place)
+
+
+def _bigger_gpus(
+    spec: ModelSpec, request: Request, hardware: Hardware, place: Place
+) -> Iterator[str]:
+    most = max((gpu.vram_bytes for gpu in hardware.gpus), default=0)
+    for n_gib in _VRAM_SIZES_GIB:
+        bigger = with_vram(hardware, n_gib * GIB)
+        if n_gib * GIB <= most:
+            continue
+        plan = choose_plan(spec, request, bigger)
+        if place_of(spec, plan, bigger) <= place:
+            yield f"a GPU with {n_gib} GiB of VRAM: {plan.weights.name} fits into it"
+            return
+
+
+def _ram_for_table(
+    spec: ModelSpec, plan: Plan, request: Request, hardware: Hardware
+) -> Iterator[str]:
+    table_bytes = plan.weights.part(Part.TABLE)
+    for n_gib in _RAM_SIZES_GIB:
+        bigger = with_ram(hardware, n_gib * GIB)
+        if bigger.ram.total_bytes <= hardware.ram.total_bytes:
+            continue
+        other = make_plan(spec, plan.weights, request, bigger)
+        if other.tier is not None and other.tier.tier is Tier.RAM:
+            yield (
+                f"{n_gib} GiB of RAM hold the table of {format_bytes(table_bytes)} too"
+            )
+            return
+
+
+def with_ram(hardware: Hardware, n_bytes: int) -> Hardware:
+    """Return the same computer with so much RAM, all of it available."""
+    ram = replace(hardware.ram, total_bytes=n_bytes, available_bytes=n_bytes)
+    return replace(hardware, ram=ram)
+
+
+def with_vram(hardware: Hardware, n_bytes: int) -> Hardware:
+    """Return the same computer with one GPU of so much VRAM and unknown speed."""
+    gpu = Gpu(name="a GPU", vram_bytes=n_bytes, free_bytes=n_bytes)
+    return replace(hardware, gpus=(gpu,))
