@@ -43,6 +43,9 @@ class Settings:
     n_gpu_layers: int | None = None
     """None = all, where the build of llama.cpp has a GPU."""
 
+    n_cpu_moe: int = 0
+    """Layers, from the first on, whose experts stay in RAM; without a GPU nothing."""
+
     flash_attention: str = "auto"
     cache_type_k: str = "f16"
     cache_type_v: str = "f16"
@@ -76,6 +79,7 @@ class Settings:
         _within("n_batch", self.n_batch, 1, 2**20)
         _within("n_ubatch", self.n_ubatch, 1, 2**20)
         _within("n_threads", self.n_threads, 1, 1024)
+        _within("n_cpu_moe", self.n_cpu_moe, 0, 1024)
         _within("temperature", self.temperature, 0, 100)
         _within("top_k", self.top_k, 0, 2**31 - 1)
         _within("top_p", self.top_p, 0, 1)

@@ -27,6 +27,7 @@ _SETTINGS = (
     "n_ubatch",
     "n_threads",
     "n_gpu_layers",
+    "n_cpu_moe",
     "flash_attention",
     "cache_type_k",
     "cache_type_v",
@@ -111,6 +112,14 @@ def _add_context_arguments(group: argparse._ArgumentGroup) -> None:
         type=int,
         metavar="N",
         help="layers on the GPU (default: all, where there is one)",
+    )
+    add(
+        "-ncmoe",
+        "--n-cpu-moe",
+        dest="n_cpu_moe",
+        type=int,
+        metavar="N",
+        help="experts of the first N layers stay in RAM (default 0)",
     )
     add("-b", "--batch-size", dest="n_batch", type=int, metavar="N")
     add("-ub", "--ubatch-size", dest="n_ubatch", type=int, metavar="N")

@@ -31,6 +31,7 @@ from engram_local.llama.hook import (
     PythonFunction,
     node_names,
 )
+from engram_local.llama.overrides import expert_patterns, stay_in_ram
 from engram_local.settings import Settings, default_threads
 
 LoadProgress = Callable[[float], None]
@@ -250,6 +251,9 @@ def _load_model(
     params = llama_cpp.llama_model_default_params()
     n_layers = settings.n_gpu_layers
     params.n_gpu_layers = _ALL_LAYERS if n_layers is None else n_layers
+    if settings.n_cpu_moe:
+        overrides = stay_in_ram(expert_patterns(settings.n_cpu_moe))
+        params.tensor_buft_overrides = ctypes.addressof(overrides)
 
     def on_progress(part: float, _user_data: object) -> bool:
         if progress is not None:
