@@ -5,27 +5,118 @@ A speed that is not known is None, never a guess.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from engram_local.figures import Figure
+from engram_local.figures import Figure, weakest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a model asks of a processor."""
+
+    n_layers: int
+    weight_bytes: int
+    """Read in a decode step; the output counts, the token embedding does not."""
+
+    token_flops: float
+    """Of a prompt token: 2 per weight of the layers. llama.cpp computes the output,
+    and most of the last layer, for the last token alone."""
+
+    attention_flops: float
+    """Per earlier token, all layers: 2 per query value and as many per value that is
+    gathered, `2 * n_heads * (key size + value size)` of a layer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypeRate:
+    """How fast weights of one type are; they differ by a factor of five.
+
+    llama.cpp repacks Q4_0 for the processor: 450 GFLOP/s in a prompt where Q4_1, which
+    it does not, has 96, on the same two cores.
+    """
+
+    name: str
+    """"Q4_0", "Q8_0", "Q4_1"."""
+
+    weight_bytes_per_s: Figure
+    flops_per_s: Figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compute:
     """How fast a processor runs llama.cpp's graph.
 
-    A decode step takes `layer_s` per layer and the bytes of its weights over
-    `weight_bytes_per_s`; a prompt token takes its operations over `flops_per_s`.
+    A decode step takes `layer_s` per layer, its weights' bytes over
+    `weight_bytes_per_s`, and its attention; a prompt token its operations over
+    `flops_per_s`, and its attention.
     """
 
     weight_bytes_per_s: Figure | None = None
-    """Weights read in a decode step."""
+    """Weights read in a decode step; of Q4_0, where it is measured."""
 
     flops_per_s: Figure | None = None
-    """Of matrix products over a whole batch: 2 per parameter and token."""
+    """Of matrix products over a whole batch: 2 per weight and token; the same type."""
 
     layer_s: Figure | None = None
     """What a decode step costs per layer, whatever the layer's size."""
+
+    attention_flops_per_s: Figure | None = None
+    """Of a decode step. On a processor it is computing that takes the time, not
+    reading keys and values: 28 GFLOP/s with 1.5 to 3.5 GB/s of them on 2 cores."""
+
+    prompt_attention_flops_per_s: Figure | None = None
+    types: tuple[TypeRate, ...] = ()
+    """Where weights of other types were measured too."""
+
+    def for_type(self, name: str) -> Compute:
+        """Return the rates for weights called `name`: "Q4_1", "Q8_0", "Q4_K_M".
+
+        The type that the name begins with; where there is none, what is said of all.
+        """
+        for rate in self.types:
+            if name.upper().startswith(rate.name.upper()):
+                return replace(
+                    self,
+                    weight_bytes_per_s=rate.weight_bytes_per_s,
+                    flops_per_s=rate.flops_per_s,
+                )
+        return self
+
+    def decode_s(self, work: Work, depth: int) -> Figure | None:
+        """Return the seconds of a decode step after `depth` tokens.
+
+        None where the rate of weights is not known; other terms are left out then.
+        """
+        return _total(
+            (work.weight_bytes, self.weight_bytes_per_s),
+            (depth * work.attention_flops, self.attention_flops_per_s),
+            extra=(work.n_layers, self.layer_s),
+        )
+
+    def prompt_s(self, work: Work, n_tokens: int) -> Figure | None:
+        """Return the seconds of a prompt, from an empty context.
+
+        None where the rate of products is not known. A token attends to half of the
+        prompt in the mean.
+        """
+        n_pairs = n_tokens * n_tokens / 2
+        return _total(
+            (n_tokens * work.token_flops, self.flops_per_s),
+            (n_pairs * work.attention_flops, self.prompt_attention_flops_per_s),
+        )
+
+
+_Share = tuple[float, Figure | None]
+
+
+def _total(main: _Share, attention: _Share, extra: _Share = (0, None)) -> Figure | None:
+    """Add amounts over their rates, and an amount times what one of it takes."""
+    rates = [main[1], attention[1], extra[1]]
+    if main[1] is None:
+        return None
+    seconds = sum(n / rate.value for n, rate in (main, attention) if rate is not None)
+    seconds += extra[0] * extra[1].value if extra[1] is not None else 0
+    return Figure(seconds, weakest(*(rate.source for rate in rates if rate)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
