@@ -19,7 +19,7 @@ from engram_local.sizing.allocations import (
     total_bytes,
 )
 from engram_local.sizing.request import CELL, Request
-from engram_local.sizing.speed import decode_time, prompt_time, works_of
+from engram_local.sizing.speed import decode_time, prompt_time, shares_of
 from engram_local.sizing.tiers import Pace, Tier, TierPlan, plan_tiers, rate_of
 from engram_local.units import GIB, MIB
 
@@ -204,13 +204,13 @@ def _pace(
     hardware: Hardware,
     depth: int,
 ) -> Pace:
-    works = works_of(spec, weights, request, placement, hardware, depth=depth)
-    if works is None:
+    shares = shares_of(spec, weights, request, placement, hardware, depth=depth)
+    if shares is None:
         return Pace(decode=None, prompt=None)
     copies = [gpu.host_bytes_per_s for gpu in hardware.gpus]
     return Pace(
-        decode=decode_time(works),
-        prompt=prompt_time(works, copies[0] if copies else None),
+        decode=decode_time(shares, depth),
+        prompt=prompt_time(shares, depth, copies[0] if copies else None),
     )
 
 

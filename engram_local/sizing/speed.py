@@ -1,11 +1,14 @@
 """How long a token takes: bytes over bandwidths, operations over rates.
 
-    decode   t = sum over devices (layers / layers_per_s + bytes / weight_bytes_per_s)
-    prompt   t = sum over devices (operations / flops_per_s)
+    decode   t = sum over devices (layers / layers_per_s + bytes / weight_bytes_per_s
+                 + attention / attention_flops_per_s)
+    prompt   t = sum over devices (operations / flops_per_s
+                 + attention / prompt_attention_flops_per_s)
 
 A single factor cannot describe a device: one box reached 38 % of its bandwidth on one
 model and 90 % on another, because a step has a cost per layer too
-(https://github.com/0xBakeer/qwen38-flash-next-spark, docs/measurements.md). Waiting for
+(https://github.com/0xBakeer/qwen38-flash-next-spark, docs/measurements.md). Where a
+probe has measured a processor, its numbers are those of `hardware.Compute`. Waiting for
 rows of an n-gram table comes on top (tiers.py).
 """
 
@@ -15,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engram_local.figures import Figure, Interval, Source, weakest
-from engram_local.hardware import Cpu, Gpu, Hardware, Ram
+from engram_local.hardware import Compute, Cpu, Gpu, Hardware, Ram, Work
 from engram_local.model_spec import ModelSpec, Part, Weights
 from engram_local.sizing.allocations import (
     Placement,
@@ -36,19 +39,20 @@ class Rates:
     weight_bytes_per_s: Interval
     layers_per_s: Interval
     flops_per_s: Interval
+    attention_flops_per_s: Interval | None
+    """Of a decode step; None = reading keys and values is what takes the time."""
+
+    prompt_attention_flops_per_s: Interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Share:
     """What one token makes one device do."""
 
     device: str
-    n_layers: float
-    read_bytes: float
-    """Weights, keys and values, states."""
-
-    n_operations: float
-    """Multiplications and additions of a prompt token."""
+    work: Work
+    cache_bytes: float
+    """Keys, values and states that a decode step reads."""
 
     streamed_bytes: float
     """Weights in RAM that one prompt batch could copy to a GPU instead, per token."""
@@ -65,37 +69,44 @@ class Time:
     """What takes most of it: "GPU memory bandwidth", "processor compute" ..."""
 
 
-def decode_time(works: Sequence[Work]) -> Time:
-    """Return the time of one generated token."""
+def decode_time(shares: Sequence[Share], depth: int) -> Time:
+    """Return the time of one generated token after `depth` others."""
     parts = {}
-    for work in works:
-        rates = work.rates
-        bandwidth = f"{work.device} memory bandwidth"
-        parts[bandwidth] = _over(work.read_bytes, rates.weight_bytes_per_s)
-        steps = f"fixed costs of {work.device} layers"
-        parts[steps] = _over(work.n_layers, rates.layers_per_s)
+    for share in shares:
+        work, rates, device = share.work, share.rates, share.device
+        n_bytes: float = work.weight_bytes
+        if rates.attention_flops_per_s is None:
+            n_bytes += share.cache_bytes
+        else:
+            n_flops = depth * work.attention_flops
+            parts[f"{device} attention"] = _over(n_flops, rates.attention_flops_per_s)
+        parts[f"{device} memory bandwidth"] = _over(n_bytes, rates.weight_bytes_per_s)
+        parts[f"{device} steps per layer"] = _over(work.n_layers, rates.layers_per_s)
     return _add(parts)
 
 
-def prompt_time(works: Sequence[Work], copies_per_s: Figure | None) -> Time:
-    """Return the time of one prompt token in a full batch.
+def prompt_time(shares: Sequence[Share], depth: int, copies: Figure | None) -> Time:
+    """Return the mean time of one token of a prompt of `depth` tokens.
 
-    copies_per_s: bytes from RAM to the GPU. llama.cpp copies weights that lie in RAM to
-    the GPU for a large batch, where there is one; the faster way counts.
+    copies: bytes per second from RAM to the GPU. llama.cpp copies weights that lie in
+    RAM to the GPU for a large batch, where there is one; the faster way counts.
     """
     parts = {}
-    for work in works:
-        compute = _over(work.n_operations, work.rates.flops_per_s)
-        if work.streamed_bytes and copies_per_s is not None:
-            copied = _over(work.streamed_bytes, _spread(copies_per_s))
+    for share in shares:
+        work, rates, device = share.work, share.rates, share.device
+        name, compute = f"{device} compute", _over(work.token_flops, rates.flops_per_s)
+        if share.streamed_bytes and copies is not None:
+            copied = _over(share.streamed_bytes, _spread(copies))
             if copied.value < compute.value:
-                parts["copies from RAM to the GPU"] = copied
-                continue
-        parts[f"{work.device} compute"] = compute
+                name, compute = "copies from RAM to the GPU", copied
+        parts[name] = compute
+        parts[f"{device} attention"] = _over(
+            depth / 2 * work.attention_flops, rates.prompt_attention_flops_per_s
+        )
     return _add(parts)
 
 
-def works_of(
+def shares_of(
     spec: ModelSpec,
     weights: Weights,
     request: Request,
@@ -103,102 +114,176 @@ def works_of(
     hardware: Hardware,
     *,
     depth: int,
-) -> list[Work] | None:
+) -> list[Share] | None:
     """Return what each device does for a token after `depth` others.
 
     None if a GPU is used of which no speed is known.
     """
-    on_gpu = layers_on_gpu(spec, placement) / spec.n_layers
-    experts_on_gpu = max(on_gpu - placement.n_cpu_experts / spec.n_layers, 0.0)
-    layers = weights.part(Part.LAYERS)
-    experts = weights.part(Part.EXPERTS) * _used_part(spec)
-    kept = _read_cache_bytes(spec, request, depth) + 2 * state_bytes(spec)
-    output = weights.part(Part.EMBEDDING if spec.tied_output else Part.OUTPUT)
-    n_operations = _operations(spec, depth)
+    parts = _Parts.of(spec, placement)
+    totals = _Totals.of(spec, weights, request, depth)
+    shares = []
+    if placement.n_gpu_layers:
+        rates = slowest_gpu(hardware.gpus, weights.name)
+        if rates is None:
+            return None
+        shares.append(_share("GPU", parts, totals, rates, 0.0))
+    rest = parts.rest()
+    if rest.experts or rest.layers or rest.output:
+        rates = cpu_rates(hardware.cpu, hardware.ram, weights.name)
+        per_token = 1 / request.n_ubatch if placement.n_gpu_layers else 0.0
+        shares.append(_share("processor", rest, totals, rates, per_token))
+    return shares
 
-    def work(device: str, part: float, expert_part: float, rates: Rates) -> Work:
-        n_bytes = part * layers + expert_part * experts
-        has_output = (device == "GPU") == (placement.n_gpu_layers > 0)
-        is_host = device != "GPU" and placement.n_gpu_layers > 0
-        whole = part * layers + expert_part * weights.part(Part.EXPERTS)
-        return Work(
-            device=device,
-            n_layers=max(part, expert_part) * spec.n_layers,
-            read_bytes=n_bytes + part * kept + output * has_output,
-            n_operations=n_operations * n_bytes / max(layers + experts, 1),
-            streamed_bytes=whole / request.n_ubatch if is_host else 0.0,
-            rates=rates,
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """How much of a model one device computes."""
+
+    layers: float
+    experts: float
+    output: float
+
+    @classmethod
+    def of(cls, spec: ModelSpec, placement: Placement) -> _Parts:
+        on_gpu = layers_on_gpu(spec, placement)
+        experts = max(on_gpu - placement.n_cpu_experts, 0)
+        output = float(placement.n_gpu_layers > 0)
+        return cls(on_gpu / spec.n_layers, experts / spec.n_layers, output)
+
+    def rest(self) -> _Parts:
+        return _Parts(1 - self.layers, 1 - self.experts, 1 - self.output)
+
+
+@dataclass(frozen=True, slots=True)
+class _Totals:
+    """What one token takes, wherever."""
+
+    n_layers: int
+    layer_bytes: int
+    expert_bytes: int
+    used_experts: float
+    output_bytes: int
+    cache_bytes: int
+    token_flops: float
+    attention_flops: float
+
+    @classmethod
+    def of(
+        cls, spec: ModelSpec, weights: Weights, request: Request, depth: int
+    ) -> _Totals:
+        output = Part.EMBEDDING if spec.tied_output else Part.OUTPUT
+        used = spec.n_experts_used / spec.n_experts if spec.n_experts else 0.0
+        return cls(
+            n_layers=spec.n_layers,
+            layer_bytes=weights.part(Part.LAYERS),
+            expert_bytes=weights.part(Part.EXPERTS),
+            used_experts=used,
+            output_bytes=weights.part(output),
+            cache_bytes=_read_bytes(spec, request, depth),
+            token_flops=2.0 * _layer_params(spec),
+            attention_flops=attention_flops(spec),
         )
 
-    works = []
-    if placement.n_gpu_layers:
-        rates = [gpu_rates(gpu) for gpu in hardware.gpus]
-        known = [one for one in rates if one is not None]
-        if len(known) < max(len(rates), 1):
-            return None
-        slowest = min(known, key=lambda one: one.weight_bytes_per_s.value)
-        works.append(work("GPU", on_gpu, experts_on_gpu, slowest))
-    if on_gpu < 1 or experts_on_gpu < on_gpu or not placement.n_gpu_layers:
-        rates_here = cpu_rates(hardware.cpu, hardware.ram)
-        works.append(work("processor", 1 - on_gpu, 1 - experts_on_gpu, rates_here))
-    return works
 
-
-def _used_part(spec: ModelSpec) -> float:
-    return spec.n_experts_used / spec.n_experts if spec.n_experts else 0.0
-
-
-def _read_cache_bytes(spec: ModelSpec, request: Request, depth: int) -> int:
-    """Return the bytes of keys and values that attention reads at this depth."""
-    return sum(
-        cache_bytes(group, request, min(depth, group.window or depth))
-        for group in spec.caches
+def _share(
+    device: str, part: _Parts, totals: _Totals, rates: Rates, per_token: float
+) -> Share:
+    """per_token: 1 over the tokens of a batch that streams this device's weights."""
+    layers = part.layers * totals.layer_bytes
+    experts = part.experts * totals.expert_bytes
+    used = layers + experts * totals.used_experts
+    whole = totals.layer_bytes + totals.expert_bytes * totals.used_experts
+    return Share(
+        device=device,
+        work=Work(
+            n_layers=round(max(part.layers, part.experts) * totals.n_layers),
+            weight_bytes=round(used + part.output * totals.output_bytes),
+            token_flops=totals.token_flops * used / max(whole, 1),
+            attention_flops=part.layers * totals.attention_flops,
+        ),
+        cache_bytes=part.layers * totals.cache_bytes,
+        streamed_bytes=(layers + experts) * per_token,
+        rates=rates,
     )
 
 
-def _operations(spec: ModelSpec, depth: int) -> float:
-    """Return the operations of a prompt token in the middle of `depth`.
+def _read_bytes(spec: ModelSpec, request: Request, depth: int) -> int:
+    """Return the bytes of keys, values and states of a decode step at this depth."""
+    kept = sum(
+        cache_bytes(group, request, min(depth, group.window or depth))
+        for group in spec.caches
+    )
+    return kept + 2 * state_bytes(spec)
 
-    Two per active parameter; the output is computed for the last token only. Attention:
-    scores and sums, two each per value of a query and earlier token.
+
+def _layer_params(spec: ModelSpec) -> int:
+    """Return the weights that a prompt token uses: all but the output."""
+    return max(spec.n_active_params - spec.vocab_size * spec.hidden_size, 0)
+
+
+def attention_flops(spec: ModelSpec) -> float:
+    """Return the operations of attention per earlier token, all layers.
+
+    2 per value of a query and its key, 2 per value that is gathered.
     """
-    n_params = spec.n_active_params - spec.vocab_size * spec.hidden_size
-    n_cached = sum(group.n_layers for group in spec.caches)
-    return 2.0 * max(n_params, 0) + 4.0 * n_cached * spec.hidden_size * depth / 2
+    head_size = spec.head_size or spec.hidden_size // spec.n_heads
+    n_layers = sum(group.n_layers for group in spec.caches if group.value_size)
+    return 4.0 * n_layers * spec.n_heads * head_size
 
 
-def gpu_rates(gpu: Gpu) -> Rates | None:
+def slowest_gpu(gpus: Sequence[Gpu], weights_name: str) -> Rates | None:
+    """Return the rates of the slowest; None if the speed of one is not known."""
+    rates = [gpu_rates(gpu, weights_name) for gpu in gpus]
+    known = [one for one in rates if one is not None]
+    if not known or len(known) < len(rates):
+        return None
+    return min(known, key=lambda one: one.weight_bytes_per_s.value)
+
+
+def gpu_rates(gpu: Gpu, weights_name: str) -> Rates | None:
     """Return a GPU's rates; None if its bandwidth is neither measured nor listed.
 
     The parts of the datasheet's rates that llama.cpp reaches: docs/accuracy.md.
     """
-    compute = gpu.compute
+    compute = gpu.compute.for_type(weights_name)
     if compute.weight_bytes_per_s is None and gpu.bytes_per_s is None:
         return None
+    flops = _flops(compute.flops_per_s, (0.15, 0.5, 1.1))
+    prompt_attention = compute.prompt_attention_flops_per_s
     return Rates(
         weight_bytes_per_s=_rate(
             compute.weight_bytes_per_s, gpu.bytes_per_s, (0.4, 0.65, 0.9)
         ),
         layers_per_s=_layer_rate(compute.layer_s, (12e3, 30e3, 60e3)),
-        flops_per_s=_flops(compute.flops_per_s, (0.15, 0.5, 1.1)),
+        flops_per_s=flops,
+        attention_flops_per_s=None,
+        prompt_attention_flops_per_s=_spread(prompt_attention)
+        if prompt_attention
+        else flops,
     )
 
 
-def cpu_rates(cpu: Cpu, ram: Ram) -> Rates:
+def cpu_rates(cpu: Cpu, ram: Ram, weights_name: str) -> Rates:
     """Return a processor's rates; wide where nothing was measured."""
-    compute = cpu.compute
+    compute = cpu.compute.for_type(weights_name)
     per_core = Figure(cpu.n_cores * 1e9, Source.ESTIMATED)
     return Rates(
-        weight_bytes_per_s=_cpu_weight_rate(cpu, ram),
+        weight_bytes_per_s=_cpu_weight_rate(compute, cpu, ram),
         layers_per_s=_layer_rate(compute.layer_s, (5e3, 15e3, 50e3)),
-        flops_per_s=_rate(compute.flops_per_s, per_core, (15, 45, 120)),
+        flops_per_s=_rate(compute.flops_per_s, per_core, (30, 60, 200)),
+        attention_flops_per_s=_rate(
+            compute.attention_flops_per_s, per_core, (7, 14, 30)
+        ),
+        prompt_attention_flops_per_s=_rate(
+            compute.prompt_attention_flops_per_s, per_core, (15, 30, 80)
+        ),
     )
 
 
-def _cpu_weight_rate(cpu: Cpu, ram: Ram) -> Interval:
+def _cpu_weight_rate(compute: Compute, cpu: Cpu, ram: Ram) -> Interval:
     """A core reads 3 to 16 GB/s of weights, all of them no more than RAM gives."""
-    if cpu.compute.weight_bytes_per_s is not None:
-        return _spread(cpu.compute.weight_bytes_per_s)
+    if compute.weight_bytes_per_s is not None:
+        return _spread(compute.weight_bytes_per_s)
     cores = [rate * 1e9 * cpu.n_cores for rate in (3, 8, 16)]
     if ram.bytes_per_s is None:
         limits = [15e9, 35e9, 90e9]  # one channel of DDR4 to two of DDR5
