@@ -17,12 +17,7 @@ from engram_local.units import escape_control
 
 def read_backbone(header: Header) -> BackboneSpec:
     """Return what the header says; raise FormatError if a needed key is absent."""
-    if header.metadata.get("general.type", "model") != "model":
-        raise FileError(
-            f"{header.path} is a GGUF of type "
-            f"{escape_control(header.text('general.type'))}, a model is needed",
-            hint="a memory is given with --memory, the model before it",
-        )
+    require_model(header)
     architecture = header.architecture
     return BackboneSpec(
         architecture=architecture,
@@ -37,6 +32,16 @@ def read_backbone(header: Header) -> BackboneSpec:
             tokens_sha256=tokens_sha256(header.texts("tokenizer.ggml.tokens")),
         ),
     )
+
+
+def require_model(header: Header) -> None:
+    """Raise FileError if the GGUF is a memory, a vision projector or the like."""
+    if header.metadata.get("general.type", "model") != "model":
+        raise FileError(
+            f"{header.path} is a GGUF of type "
+            f"{escape_control(header.text('general.type'))}, a model is needed",
+            hint="a memory is given with --memory, the model before it",
+        )
 
 
 def read_token_map(header: Header) -> NDArray[np.int32]:

@@ -11,7 +11,7 @@ Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -66,6 +66,17 @@ class TensorInfo:
     n_bytes: int | None
     """None where the element type is unknown to gguf-py."""
 
+    room_bytes: int
+    """From its start to the next tensor, or to the end of the file."""
+
+    path: Path
+    """The file that holds it: one of several where a model is split."""
+
+    @property
+    def stored_bytes(self) -> int:
+        """Its bytes; where the type is unknown, with the padding behind it."""
+        return self.room_bytes if self.n_bytes is None else self.n_bytes
+
     @property
     def n_elements(self) -> int:
         """Product of the shape."""
@@ -77,10 +88,14 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """Metadata and tensor list of one GGUF file."""
+    """Metadata and tensor list of one GGUF file, or of a split model's parts."""
 
     path: Path
+    """The file; of a split model, its first part."""
+
     file_bytes: int
+    """Of all parts."""
+
     metadata: Mapping[str, Value]
     tensors: Mapping[str, TensorInfo]
 
@@ -291,8 +306,7 @@ class _Parser:
             if name in tensors:
                 raise FormatError(f"{self._path} has the tensor {name} twice")
             tensors[name] = self._tensor(name, shape, type_id, data_start + offset)
-        self._check_overlaps(tensors)
-        return tensors
+        return self._with_room(tensors)
 
     def _tensor_entry(self) -> tuple[str, tuple[int, ...], int, int]:
         name = self._name("a tensor name")
@@ -331,16 +345,23 @@ class _Parser:
             type_id=type_id,
             offset_bytes=offset_bytes,
             n_bytes=n_bytes,
+            room_bytes=self._file_bytes - offset_bytes,
+            path=self._path,
         )
 
-    def _check_overlaps(self, tensors: Mapping[str, TensorInfo]) -> None:
+    def _with_room(self, tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
+        """Return the tensors with the room up to the next one; refuse overlaps."""
+        room = dict(tensors)
         ordered = sorted(tensors.values(), key=lambda tensor: tensor.offset_bytes)
         for before, after in pairwise(ordered):
-            if before.offset_bytes + (before.n_bytes or 0) > after.offset_bytes:
+            room_bytes = after.offset_bytes - before.offset_bytes
+            if (before.n_bytes or 0) > room_bytes:
                 raise FormatError(
                     f"{self._path}: the tensors {before.name} and {after.name} overlap",
                     hint="the file is damaged: download it again",
                 )
+            room[before.name] = replace(before, room_bytes=room_bytes)
+        return room
 
 
 def tensor_bytes(shape: tuple[int, ...], type_id: int) -> int | None:

@@ -1,0 +1,106 @@
+"""A model GGUF of any architecture -> ModelSpec, by the keys that all have.
+
+Dialects with n-gram tables of their own start from this one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from engram_local.figures import Source
+from engram_local.formats.architectures import DRAFTS, KNOWN
+from engram_local.formats.caches import n_passes, read_caches, read_states
+from engram_local.formats.header import Header
+from engram_local.formats.model_keys import ModelKeys
+from engram_local.formats.weights import count_elements, read_weights, tables
+from engram_local.model_spec import ModelSpec, Part
+
+
+def matches(header: Header) -> bool:
+    """Return True: what no dialect knows is read by the common keys."""
+    del header
+    return True
+
+
+def read_model(header: Header) -> ModelSpec:
+    """Return the model; raise FormatError if a needed key is absent or impossible."""
+    spec = describe(ModelKeys.of(header))
+    if not tables(header):
+        return spec
+    note = "it has an n-gram table of a kind that is not known here"
+    return with_notes(spec, note)
+
+
+def describe(keys: ModelKeys) -> ModelSpec:
+    """Return what the common keys say: all but tables."""
+    header = keys.header
+    counts = count_elements(keys)
+    n_experts = keys.integer("expert_count", 0)
+    n_used = keys.largest("expert_used_count")
+    tied = "output.weight" not in header.tensors
+    return ModelSpec(
+        name=header.text("general.name", header.path.stem),
+        architecture=keys.prefix,
+        source=Source.EXACT,
+        origin=str(header.path),
+        n_params=sum(counts.values()),
+        n_active_params=counts[Part.LAYERS]
+        + counts[Part.OUTPUT]
+        + (header.tensor("token_embd.weight").n_elements if tied else 0)
+        + counts[Part.EXPERTS] * n_used // max(n_experts, 1),
+        context_length=keys.integer("context_length"),
+        vocab_size=_vocab_size(keys),
+        hidden_size=keys.integer("embedding_length"),
+        n_layers=keys.n_layers * n_passes(keys),
+        n_heads=keys.largest("attention.head_count") or 1,
+        ffn_size=_ffn_size(keys, n_used),
+        caches=read_caches(keys),
+        states=read_states(keys),
+        weights=(read_weights(keys),),
+        n_experts=n_experts,
+        n_experts_used=n_used,
+        tied_output=tied,
+        n_streams=keys.integer("hyper_connection.count", 1),
+        runs_here=keys.prefix in KNOWN,
+        notes=_notes(keys),
+    )
+
+
+def with_notes(spec: ModelSpec, *notes: str) -> ModelSpec:
+    """Return the spec with more notes."""
+    return replace(spec, notes=spec.notes + notes)
+
+
+def _vocab_size(keys: ModelKeys) -> int:
+    header = keys.header
+    if "tokenizer.ggml.tokens" in header.metadata:
+        return len(header.texts("tokenizer.ggml.tokens"))
+    return header.tensor("token_embd.weight").shape[-1]
+
+
+def _ffn_size(keys: ModelKeys, n_used: int) -> int:
+    """Return the widest feed-forward of one token.
+
+    Mamba has none: then the inner width of its mixer.
+    """
+    dense = keys.largest("feed_forward_length")
+    expert = keys.largest("expert_feed_forward_length") or (dense if n_used else 0)
+    shared = keys.integer(
+        "expert_shared_feed_forward_length",
+        expert * keys.integer("expert_shared_count", 0),
+    )
+    widest = max(dense, expert * n_used + shared)
+    return widest or keys.integer("ssm.inner_size", keys.integer("embedding_length"))
+
+
+def _notes(keys: ModelKeys) -> tuple[str, ...]:
+    notes = []
+    if keys.prefix not in KNOWN:
+        notes.append(f"this llama.cpp does not know the architecture {keys.prefix}")
+    if keys.rules not in KNOWN:
+        notes.append("the size of its cache is an upper bound: grouped-query attention")
+    if keys.rules in DRAFTS:
+        notes.append("it is a draft model: it runs beside another one only")
+    if n_passes(keys) > 1:
+        notes.append(f"a token goes through its blocks {n_passes(keys)} times")
+    return tuple(notes)

@@ -1,0 +1,98 @@
+"""Qwen3.8-Flash-Next and its kin (`qwen4exp`): one table, hashed over raw token ids."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from engram_local.errors import FormatError
+from engram_local.formats.header import Header, TensorInfo
+from engram_local.formats.model_keys import ModelKeys
+from engram_local.formats.native_table import read_table_spec
+from engram_local.formats.plain_model import describe
+from engram_local.model_spec import ModelSpec, StateGroup, TableShape
+from engram_local.spec import Boundary, HashSpec, LayerSpec, MemorySpec, Window
+
+_ARCHITECTURE = "qwen4exp"
+_TABLE = "per_layer_token_embd.weight"
+_F32_BYTES = 4
+
+
+def matches(header: Header) -> bool:
+    """Return whether the model is of this kind; it may have no table."""
+    return header.architecture == _ARCHITECTURE
+
+
+def read_model(header: Header) -> ModelSpec:
+    """Return the model; raise FormatError where its numbers contradict each other."""
+    keys = ModelKeys.of(header)
+    spec = describe(keys)
+    if not keys.has("ple.layers"):
+        return spec
+    layer_id, constants, table = _layer_id(keys), _read_hash(keys), _table(keys)
+    shape = TableShape(
+        layer_id=layer_id,
+        n_rows=table.shape[1],
+        width=table.shape[0],
+        rows_per_token=constants.n_slots,
+        orders=tuple(range(2, constants.max_ngram + 1)),
+        n_heads=constants.n_heads,
+    )
+    past = StateGroup(n_layers=1, n_bytes=_F32_BYTES * _convolution_past(keys))
+    return replace(spec, tables=(shape,), states=(*spec.states, past))
+
+
+def read_memory_spec(header: Header) -> MemorySpec:
+    """Return hash and table, so that rows can be computed without llama.cpp.
+
+    The table's offset counts from the start of its tensor's file. Raises FormatError
+    where numbers are missing or contradict each other, UnsupportedError for row types
+    that are not read here.
+    """
+    keys = ModelKeys.of(header)
+    layer = LayerSpec(
+        layer_id=_layer_id(keys),
+        hash=_read_hash(keys),
+        table=read_table_spec(header, _table(keys)),
+    )
+    vocab_size = len(header.texts("tokenizer.ggml.tokens"))
+    return MemorySpec(layers=(layer,), n_canonical=vocab_size)
+
+
+def _layer_id(keys: ModelKeys) -> int:
+    layer_ids = keys.integers("ple.layers")
+    if len(layer_ids) != 1 or layer_ids[0] >= keys.n_layers:
+        raise keys.wrong("ple.layers", f"is {list(layer_ids)}, one layer is needed")
+    return layer_ids[0]
+
+
+def _read_hash(keys: ModelKeys) -> HashSpec:
+    constants = HashSpec(
+        multipliers=keys.words("ple.layer_multipliers"),
+        sizes=keys.words("ple.head_vocab_sizes"),
+        offsets=keys.words("ple.head_offsets"),
+        n_heads=keys.integer("ple.heads_per_ngram"),
+        window=Window.NEWEST_FIRST,
+        boundary=Boundary.EOS,
+        fill_id=keys.integer("ple.eos_token_id"),
+    )
+    if constants.max_ngram != keys.integer("ple.ngram_size"):
+        raise keys.wrong("ple.layer_multipliers", "has one number per n-gram position")
+    return constants
+
+
+def _table(keys: ModelKeys) -> TensorInfo:
+    table = keys.header.tensor(_TABLE)
+    width = keys.integer("embedding_length_per_layer_input")
+    if len(table.shape) != 2 or table.shape[0] != width:
+        raise FormatError(
+            f"{keys.header.path}: {_TABLE} has the shape {table.shape}, rows of "
+            f"{width} values are needed"
+        )
+    return table
+
+
+def _convolution_past(keys: ModelKeys) -> int:
+    """Return the values that the table's convolution keeps (ple_conv_state)."""
+    taps = keys.integer("ple.conv_kernel")
+    width = keys.integer("hyper_connection.count") * keys.integer("embedding_length")
+    return max(taps - 1, 0) * keys.integer("ple.ngram_size") * width
