@@ -8,10 +8,10 @@ import platform
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import psutil
 
+from engram_local.system import cpu_name, system_name
 from engram_local.units import format_bytes
 
 _PACKAGES = ("engram-local", "llama-cpp-python", "numpy", "numba")
@@ -48,29 +48,14 @@ class Machine:
 def look() -> Machine:
     """Look at this computer."""
     return Machine(
-        cpu=_cpu(),
+        cpu=cpu_name(),
         n_cores=psutil.cpu_count(logical=False),
         n_processors=psutil.cpu_count(),
         ram_bytes=psutil.virtual_memory().total,
-        system=_system(),
+        system=system_name(),
         python=platform.python_version(),
         packages=_versions(),
     )
-
-
-def _cpu() -> str:
-    with suppress(OSError):  # Linux only; elsewhere platform knows
-        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _system() -> str:
-    name = platform.system()
-    with suppress(OSError):
-        name = platform.freedesktop_os_release().get("PRETTY_NAME", name)
-    return f"{name}, kernel {platform.release()}"
 
 
 def _versions() -> dict[str, str]:
