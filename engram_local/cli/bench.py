@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -249,7 +248,7 @@ def _report(subject: Subject, plan: Plan, result: Result) -> Report:
 
     return Report(
         machine=machine.look(),
-        command=command_line(sys.argv[1:]),
+        command=options.command_line(sys.argv[1:]),
         date=date.today().isoformat(),
         model=subject.model.name,
         memory=subject.memory.name,
@@ -260,17 +259,6 @@ def _report(subject: Subject, plan: Plan, result: Result) -> Report:
         notes=tuple(result.notes),
         runs=tuple(result.runs),
     )
-
-
-def command_line(words: Sequence[str]) -> str:
-    """Return the command as it was typed, without the folders of files."""
-    return shlex.join(["engram-local", *map(_without_folder, words)])
-
-
-def _without_folder(word: str) -> str:
-    is_flag = word.startswith("-")  # --memory=FILE
-    flag, equals, path = word.partition("=") if is_flag else ("", "", word)
-    return flag + equals + Path(path).name if Path(path).exists() else word
 
 
 def _print(args: argparse.Namespace, report: Report) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -214,6 +216,17 @@ def files_of(args: argparse.Namespace) -> tuple[Path, Path]:
             hint="name one with --memory, or make one with `engram-local convert`",
         )
     return model, memory
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Return the command as it was typed, without the folders of files."""
+    return shlex.join(["engram-local", *map(_without_folder, words)])
+
+
+def _without_folder(word: str) -> str:
+    is_flag = word.startswith("-")  # --memory=FILE
+    flag, equals, path = word.partition("=") if is_flag else ("", "", word)
+    return flag + equals + Path(path).name if Path(path).exists() else word
 
 
 def model_of(args: argparse.Namespace) -> Path | None:

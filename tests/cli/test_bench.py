@@ -16,7 +16,7 @@ from engram_local.bench.runner import Result, Subject
 from engram_local.bench.synthetic import MemoryShape
 from engram_local.bench.tokens import Plan
 from engram_local.cli import main
-from engram_local.cli.bench import command_line
+from engram_local.cli.options import command_line
 from engram_local.errors import BenchError
 from engram_local.formats.engram_gguf import read_memory
 from engram_local.formats.header import read_header

@@ -1,0 +1,128 @@
+"""Before a model is loaded: put on the GPU what fits, refuse what cannot work.
+
+The same plan as in the report. Only what llama.cpp allocates is refused; weights that
+are mapped from a file may be larger than RAM, which is slow but works.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from engram_local.errors import FitError
+from engram_local.hardware import Hardware
+from engram_local.model_spec import ModelSpec
+from engram_local.settings import Settings
+from engram_local.sizing.plan import Plan, longest_context, make_plan
+from engram_local.sizing.request import Request
+from engram_local.sizing.tiers import Tier
+from engram_local.units import format_bytes, format_count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preflight:
+    """How a model will be loaded."""
+
+    settings: Settings
+    """With the number of layers that fit on the GPUs, if nothing else was asked."""
+
+    notes: tuple[str, ...]
+    """Sentences for the user: what does not fit where, and costs speed."""
+
+
+def prepare(spec: ModelSpec, settings: Settings, hardware: Hardware) -> Preflight:
+    """Return the settings to load a model with; raise FitError if it cannot work."""
+    request = request_of(settings)
+    plan = make_plan(
+        spec, spec.weights[0], request, hardware, tier=_tier(settings.memory_tier)
+    )
+    _check_vram(spec, plan, request, hardware)
+    _check_ram(spec, plan, request, hardware)
+    settled = settings
+    if hardware.gpus and settings.n_gpu_layers is None:
+        settled = replace(
+            settings,
+            n_gpu_layers=plan.placement.n_gpu_layers,
+            n_cpu_moe=max(settings.n_cpu_moe, plan.placement.n_cpu_experts),
+        )
+    return Preflight(settings=settled, notes=tuple(_notes(spec, plan, hardware)))
+
+
+def request_of(settings: Settings) -> Request:
+    """Return the part of the settings that sizes depend on."""
+    return Request(
+        n_ctx=settings.n_ctx,
+        n_ubatch=min(settings.n_ubatch, settings.n_batch),
+        cache_type_k=settings.cache_type_k,
+        cache_type_v=settings.cache_type_v,
+        flash_attention=settings.flash_attention != "off",
+        n_gpu_layers=settings.n_gpu_layers,
+    )
+
+
+def _tier(name: str) -> Tier:
+    return Tier.MMAP if name == "auto" else Tier(name)
+
+
+def _check_vram(
+    spec: ModelSpec, plan: Plan, request: Request, hardware: Hardware
+) -> None:
+    if not plan.missing_vram_bytes:
+        return
+    free = make_plan(spec, plan.weights, replace(request, n_gpu_layers=None), hardware)
+    raise FitError(
+        f"{format_bytes(plan.vram_bytes)} of VRAM are needed, "
+        f"{format_bytes(plan.usable_vram_bytes)} can be had",
+        hint=f"-ngl {free.placement.n_gpu_layers} fits, or leave -ngl out",
+    )
+
+
+def _check_ram(
+    spec: ModelSpec, plan: Plan, request: Request, hardware: Hardware
+) -> None:
+    """Refuse what has to be allocated in RAM and is not there."""
+    available_bytes = hardware.ram.available_bytes
+    needed_bytes = allocated_bytes(plan)
+    if needed_bytes <= available_bytes:
+        return
+    table_bytes = plan.tier.resident_bytes if plan.tier else 0
+    if table_bytes and needed_bytes - table_bytes <= available_bytes:
+        raise FitError(
+            f"the table in RAM takes {format_bytes(table_bytes)}, "
+            f"{format_bytes(available_bytes - needed_bytes + table_bytes)} are free",
+            hint="--memory-tier mmap reads its rows from the drive",
+        )
+    n_ctx = longest_context(spec, plan, request, hardware)
+    raise FitError(
+        f"{format_bytes(needed_bytes)} of RAM are needed besides the weights, "
+        f"{format_bytes(available_bytes)} are free",
+        hint=f"-c {n_ctx} fits" if n_ctx else "use a smaller model",
+    )
+
+
+def allocated_bytes(plan: Plan) -> int:
+    """Return what is allocated in RAM; weights and a mapped table are files."""
+    mapped = ("weights", "token embedding")
+    terms = sum(term.n_bytes for term in plan.ram if term.name not in mapped)
+    return terms + (plan.tier.resident_bytes if plan.tier else 0)
+
+
+def _notes(spec: ModelSpec, plan: Plan, hardware: Hardware) -> list[str]:
+    notes = []
+    n_on_gpu = plan.placement.n_gpu_layers
+    if hardware.gpus and n_on_gpu <= spec.n_layers:
+        notes.append(
+            f"{max(n_on_gpu - 1, 0)} of {format_count(spec.n_layers)} layers fit on "
+            "the GPU; the others are computed by the processor"
+        )
+    if plan.placement.n_cpu_experts:
+        notes.append(
+            f"the experts of {plan.placement.n_cpu_experts} layers stay in RAM"
+        )
+    if plan.missing_ram_bytes:
+        weights = plan.ram_bytes - plan.missing_ram_bytes
+        notes.append(
+            f"the model wants {format_bytes(plan.ram_bytes)} of RAM, "
+            f"{format_bytes(weights)} can be had: parts of it will be read from the "
+            "drive again and again"
+        )
+    return notes
