@@ -227,8 +227,15 @@ class Backbone:
         return int(sampler.sample(self._context))
 
     def trim(self, n_tokens: int) -> bool:
-        """Keep the first `n_tokens`; False if this model's state cannot go back."""
+        """Keep the first `n_tokens`; False if this model's state cannot go back.
+
+        Layers with a sliding window have forgotten what lies before it.
+        """
         memory = llama_cpp.llama_get_memory(self._context)
+        oldest = llama_cpp.llama_memory_seq_pos_min(memory, 0)
+        window = int(llama_cpp.llama_model_n_swa(self._model))
+        if window and oldest > max(0, n_tokens - window):
+            return False
         return bool(llama_cpp.llama_memory_seq_rm(memory, 0, n_tokens, -1))
 
     def reset(self) -> None:
@@ -289,6 +296,7 @@ def _context_params(settings: Settings, n_ctx_train: int) -> Any:
     params.flash_attn_type = _FLASH_ATTENTION[settings.flash_attention]
     params.type_k = _CACHE_TYPES[settings.cache_type_k]
     params.type_v = _CACHE_TYPES[settings.cache_type_v]
+    params.swa_full = False  # a window's cache is as long as the window
     params.no_perf = True
     return params
 

@@ -224,7 +224,7 @@ class _Waits:
 
 
 def reads_per_s(drive: Drive, in_flight: float) -> Figure | None:
-    """Return the drive's random reads per second with so many in flight; None = unknown.
+    """Return the random reads per second with so many in flight; None = unknown.
 
     Between two known depths it grows as a power of the depth, as drives do until they
     are busy; beyond the greatest not at all.
