@@ -149,6 +149,9 @@ class ModelSpec:
     n_experts: int = 0
     n_experts_used: int = 0
     tied_output: bool = False
+    head_size: int = 0
+    """Values of one query head, the widest; 0 = not known."""
+
     n_streams: int = 1
     """Residual streams (hyper-connections); activations are that many times wider."""
 
