@@ -100,6 +100,25 @@ def test_a_model_that_is_not_there_yet_has_its_folder_s_drive(tmp_path: Path) ->
     assert drive.free_bytes is not None
 
 
+@pytest.mark.parametrize("name", ["x" * 5_000, "a\0b", "../" * 3_000, "\udcff"])
+def test_a_path_that_cannot_be_has_a_folder_that_is(tmp_path: Path, name: str) -> None:
+    disk(tmp_path, "sda", dev="8:0", model="A")
+    mountinfo(tmp_path, "8:0 / / ext4 /dev/sda rw")
+    drive, _ = look_at_drive(tmp_path / name / "model.gguf", tmp_path)
+    assert drive.name == "A (sda)"
+    assert drive.free_bytes
+
+
+def test_a_current_folder_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    drive, _ = look_at_drive(Path("model.gguf"), tmp_path)
+    assert drive.name == "unknown"
+
+
 def test_a_link_leads_to_where_it_points(tmp_path: Path) -> None:
     disk(tmp_path, "sdb", dev="8:16", model="B")
     (tmp_path / "there").mkdir()
@@ -158,7 +177,7 @@ def test_elsewhere_psutil_says_what_there_is(
     monkeypatch.setattr(psutil, "disk_partitions", lambda all: parts)
     drive, notes = look_at_drive(MODELS, tmp_path)  # no /proc there
     assert (drive.name, drive.file_system) == ("/dev/disk3s1", "apfs")
-    assert drive.rotational is None and "not looked up" in notes[0]
+    assert drive.rotational is None and "not known" in notes[0]
 
 
 def test_not_even_psutil_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
