@@ -5,7 +5,7 @@ Linux tells through /sys/class/block; of other systems only what psutil knows.
 
 from __future__ import annotations
 
-import sys
+import os
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -41,14 +41,17 @@ def look_at_drive(path: Path, root: Path = Path("/")) -> tuple[Drive, list[str]]
 
 
 def _existing(path: Path) -> Path:
-    place = path.absolute()
-    with suppress(OSError, RuntimeError):  # links in a circle, before Python 3.13
+    place = path
+    # The current folder may be gone, links may lead in a circle, a name may have NUL.
+    with suppress(OSError, RuntimeError, ValueError):
+        place = path.absolute()
         place = place.resolve()
-    return next((one for one in (place, *place.parents) if one.exists()), place)
+    # Not Path.exists, which fails where a folder may not be entered.
+    return next((one for one in (place, *place.parents) if os.path.exists(one)), place)
 
 
 def _free_bytes(place: Path) -> int | None:
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         return int(psutil.disk_usage(str(place)).free)
     return None
 
@@ -78,7 +81,7 @@ def _elsewhere(place: Path, free: int | None) -> tuple[Drive, list[str]]:
         rotational=None,
         free_bytes=free,
     )
-    return drive, [f"model and kind are not looked up on {sys.platform}"]
+    return drive, ["its model and kind are not known: they are looked up on Linux only"]
 
 
 def _kind(mount: Mount) -> str:

@@ -7,17 +7,15 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
-_NOISE = frozenset(
-    ("nvidia", "amd", "intel", "radeon", "geforce", "tesla", "graphics", "gpu")
-    + ("dual", "channel", "channels")
-)
+_MAKERS = {"nvidia", "amd", "intel", "radeon", "geforce", "tesla"}
+_FILLERS = {"graphics", "gpu", "dual", "channel", "channels"}
 _GLUED = re.compile(
     r"(?<![a-z0-9])(rtx|rx|arc|pcie|gen)(?=\d)|(?<=\d)(ti|super|xtx?|pro|max|ultra)\b"
 )
 _ASIDE = re.compile(r"\([^)]*\)")
 """What drivers add: "(R)", "(TM)", the chip's name."""
 
-_SIZE = re.compile(r"\b(\d+)\s*gi?b?\b")
+_SIZE = re.compile(r"\b(\d{1,4})\s*gi?b?\b")
 
 
 class Words(NamedTuple):
@@ -32,10 +30,8 @@ def words_of(name: str) -> Words:
     """Return a name's words without case, makers and what is glued together."""
     text = _GLUED.sub(lambda match: f" {match[0]} ", _ASIDE.sub(" ", name.lower()))
     size = _SIZE.search(text)
-    words = re.findall(r"[a-z0-9+]+", _SIZE.sub(" ", text))
-    return Words(
-        frozenset(words) - _NOISE or frozenset(words), int(size[1]) if size else None
-    )
+    words = frozenset(re.findall(r"[a-z0-9+]+", _SIZE.sub(" ", text)))
+    return Words(words - _MAKERS - _FILLERS or words, int(size[1]) if size else None)
 
 
 def best_matches(asked: str, entries: Mapping[str, Sequence[str]]) -> list[str]:
@@ -67,7 +63,7 @@ def _extra(asked: Words, entry: Words) -> int:
     """Return how many words the entry has beside, _NO_MATCH if it lacks one."""
     if not asked.words or not asked.words <= entry.words:
         return _NO_MATCH
-    if None not in (sizes := {asked.size_gib, entry.size_gib}) and len(sizes) > 1:
+    if asked.size_gib and entry.size_gib not in (None, asked.size_gib):
         return _NO_MATCH
     return len(entry.words - asked.words)
 
