@@ -31,6 +31,11 @@ class Fields:
         self._values: Mapping[Any, Any] = values
         self._asked: set[str] = set()
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
     def __contains__(self, key: str) -> bool:
         """Return whether the key is there and not null."""
         self._asked.add(key)
