@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from engram_local.figures import Source, Term, weakest
-from engram_local.model_spec import CacheGroup, ModelSpec, Part, Weights
+from engram_local.model_spec import ModelSpec, Part, Weights
+from engram_local.sizing.cache import all_cache_bytes, state_bytes
 from engram_local.sizing.compute_buffer import compute_buffer_bytes
-from engram_local.sizing.request import CELL, Request
-from engram_local.spec import RowType
+from engram_local.sizing.request import Request
 from engram_local.units import MIB
 
 DRIVER_BYTES = 600 * MIB
@@ -21,6 +21,8 @@ DRIVER_BYTES = 600 * MIB
 
 NEXT_DRIVER_BYTES = 64 * MIB
 """Of each further GPU: 0.55 to 0.60 GiB in all were seen on three cards."""
+
+_COPIES = 4  # GGML_SCHED_MAX_COPIES
 
 PROCESS_BYTES = 300 * MIB
 """Python, llama.cpp's and our code, compiled kernels, vocabulary."""
@@ -70,36 +72,6 @@ def _share(n_bytes: int, n_layers: int, spec: ModelSpec) -> int:
     return n_bytes * n_layers // spec.n_layers
 
 
-def cache_bytes(group: CacheGroup, request: Request, n_ctx: int) -> int:
-    """Return the bytes of the keys and values of a group of layers, one sequence.
-
-    Cells as in llama-kv-cache-iswa.cpp: a window is kept with room for one batch.
-    """
-    n_cells = n_ctx
-    if group.window:
-        n_cells = min(n_ctx, _round_up(group.window + request.n_ubatch))
-    n_entries = max(1, -(-n_cells // group.ratio))
-    return group.n_layers * n_entries * entry_bytes(group, request)
-
-
-def entry_bytes(group: CacheGroup, request: Request) -> int:
-    """Return the bytes of one token in one layer."""
-    key = RowType(request.cache_type_k).row_bytes(group.key_size)
-    if not group.value_size:
-        return key
-    return key + RowType(request.cache_type_v).row_bytes(group.value_size)
-
-
-def all_cache_bytes(spec: ModelSpec, request: Request, n_ctx: int) -> int:
-    """Return the bytes of all keys and values, one sequence."""
-    return sum(cache_bytes(group, request, n_ctx) for group in spec.caches)
-
-
-def state_bytes(spec: ModelSpec) -> int:
-    """Return the bytes of all recurrent states, one sequence."""
-    return sum(group.n_layers * group.n_bytes for group in spec.states)
-
-
 def gpu_terms(
     spec: ModelSpec,
     weights: Weights,
@@ -115,13 +87,14 @@ def gpu_terms(
     split = weight_split(spec, weights, placement)
     exact = _weights_source(spec, weights, on_gpu)
     cache = _share(all_cache_bytes(spec, request, n_ctx), on_gpu, spec)
-    state = _share(state_bytes(spec), on_gpu, spec)
+    state = _share(state_bytes(spec, request), on_gpu, spec)
+    compute = compute_bytes(spec, weights, request, placement, n_gpus)
     driver = DRIVER_BYTES + (n_gpus - 1) * NEXT_DRIVER_BYTES
     terms = (
         Term("weights", split.gpu_bytes, exact),
         Term("KV cache", cache, _layer_source(spec, on_gpu)),
         Term("recurrent state", state, _layer_source(spec, on_gpu)),
-        Term("compute buffers", compute_bytes(spec, request), Source.ESTIMATED),
+        Term("compute buffers", n_gpus * compute, Source.ESTIMATED),
         Term("driver", driver, Source.ESTIMATED),
     )
     return tuple(term for term in terms if term.n_bytes)
@@ -137,9 +110,13 @@ def ram_terms(
     embedding = weights.part(Part.EMBEDDING)
     source = _weights_source(spec, weights, on_cpu)
     cache = _share(all_cache_bytes(spec, request, n_ctx), on_cpu, spec)
-    state = _share(state_bytes(spec), on_cpu, spec)
+    state = _share(state_bytes(spec, request), on_cpu, spec)
     on_gpu = placement.n_gpu_layers > 0
-    compute = host_bytes(spec, request) if on_gpu else compute_bytes(spec, request)
+    compute = (
+        host_bytes(spec, request)
+        if on_gpu
+        else compute_bytes(spec, weights, request, placement, 0)
+    )
     terms = (
         Term("weights", split.ram_bytes - embedding, source),
         Term("token embedding", embedding, weights.source),
@@ -156,13 +133,28 @@ def total_bytes(terms: Sequence[Term]) -> int:
     return sum(term.n_bytes for term in terms)
 
 
-def compute_bytes(spec: ModelSpec, request: Request) -> int:
-    """Return a bound of what one graph needs besides weights and cache."""
+def compute_bytes(
+    spec: ModelSpec,
+    weights: Weights,
+    request: Request,
+    placement: Placement,
+    n_gpus: int,
+) -> int:
+    """Return a bound of what the graph needs on each device besides weights and cache.
+
+    Where all layers lie on several GPUs, llama.cpp works on four batches at a time.
+    """
+    everything = placement == Placement(n_gpu_layers=spec.n_layers + 1)
+    experts = weights.part(Part.EXPERTS) // spec.n_layers
     return compute_buffer_bytes(
         spec,
         n_ctx=request.context_of(spec),
         n_ubatch=request.n_ubatch,
         flash_attention=request.flash_attention,
+        n_seqs=request.n_sequences,
+        unified=request.unified,
+        n_copies=_COPIES if everything and n_gpus > 1 else 1,
+        copied_expert_bytes=experts if placement.n_cpu_experts else 0,
     )
 
 
@@ -181,10 +173,6 @@ def _layer_source(spec: ModelSpec, n_layers: int) -> Source:
     if n_layers in (0, spec.n_layers):
         return spec.source
     return Source.ESTIMATED
-
-
-def _round_up(n_tokens: int) -> int:
-    return -(-n_tokens // CELL) * CELL
 
 
 Fits = Callable[[Placement], bool]

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engram_local.model_spec import CacheGroup, ModelSpec
+from engram_local.model_spec import ModelSpec
+from engram_local.sizing.cache import cache_cells
 from engram_local.units import MIB
 
-_CELL_PAD = 256  # llama.cpp rounds the cells of a cache up to this
 _F16, _F32, _INDEX = 2, 4, 8
 _SLACK_BYTES = MIB  # alignment, token ids, positions: 0.3 MiB in the worst dry run
 _UNKNOWN_HEAD = 256
@@ -61,27 +61,6 @@ def compute_buffer_bytes(
         peak += (n_copies - 1) * graph.inputs + n_copies * graph.hidden
     # Two of three matrices at a time, and holes: 0.73 of a layer in a published load.
     return peak + copied_expert_bytes * 3 // 4 + _SLACK_BYTES
-
-
-def cache_cells(
-    group: CacheGroup,
-    n_ctx: int,
-    n_ubatch: int,
-    *,
-    n_seqs: int = 1,
-    unified: bool = False,
-) -> int:
-    """Return the cells of a group's cache: entries of one layer.
-
-    unified: whether all sequences share them (llama.cpp's server does, unless told how
-    many there are). If not, each of `n_seqs` has that many, for its part of `n_ctx`.
-    A window is kept as such by llama.cpp's server, but not by default in its library.
-    """
-    n_ctx, n_shared = (n_ctx, n_seqs) if unified else (-(-n_ctx // n_seqs), 1)
-    n_cells = -(-_padded(n_ctx) // group.ratio)
-    if group.window:
-        n_cells = min(n_cells, group.window * n_shared + n_ubatch)
-    return _padded(n_cells)
 
 
 class _Graph:
@@ -146,7 +125,3 @@ def _query_width(spec: ModelSpec) -> int:
             head = spec.head_size or min(group.key_size, _UNKNOWN_HEAD)
         width = max(width, spec.n_heads * head)
     return width
-
-
-def _padded(n_cells: int) -> int:
-    return -(-n_cells // _CELL_PAD) * _CELL_PAD

@@ -29,6 +29,12 @@ class Request:
     quantization: str | None = None
     """Name of one of the model's weights; None = the plan chooses."""
 
+    n_sequences: int = 1
+    """Computed side by side; each has its part of the context."""
+
+    unified: bool = False
+    """Whether sequences share one cache, as in llama.cpp's server by default."""
+
     n_gpu_layers: int | None = None
     """As -ngl, the output counts as one; None = as many as fit."""
 
@@ -52,7 +58,12 @@ class Request:
         """Return the tokens of context for this model, as llama.cpp rounds them."""
         asked = DEFAULT_CONTEXT if self.n_ctx is None else self.n_ctx
         n_ctx = min(asked or spec.context_length, spec.context_length)
-        return -(-n_ctx // CELL) * CELL
+        return round_context(n_ctx)
+
+
+def round_context(n_tokens: int) -> int:
+    """Return the tokens or cells that llama.cpp makes of so many."""
+    return -(-n_tokens // CELL) * CELL
 
 
 def choose_weights(spec: ModelSpec, name: str) -> Weights:

@@ -20,12 +20,8 @@ from dataclasses import dataclass
 from engram_local.figures import Figure, Interval, Source, weakest
 from engram_local.hardware import Compute, Cpu, Gpu, Hardware, Ram, Work
 from engram_local.model_spec import ModelSpec, Part, Weights
-from engram_local.sizing.allocations import (
-    Placement,
-    cache_bytes,
-    layers_on_gpu,
-    state_bytes,
-)
+from engram_local.sizing.allocations import Placement, layers_on_gpu
+from engram_local.sizing.cache import cache_bytes, state_bytes
 from engram_local.sizing.request import Request
 
 _MEASURED_SPREAD = 0.1
@@ -213,7 +209,7 @@ def _read_bytes(spec: ModelSpec, request: Request, depth: int) -> int:
         cache_bytes(group, request, min(depth, group.window or depth))
         for group in spec.caches
     )
-    return kept + 2 * state_bytes(spec)
+    return kept + 2 * state_bytes(spec, request)
 
 
 def _layer_params(spec: ModelSpec) -> int:

@@ -14,7 +14,8 @@ import pytest
 
 from engram_local.figures import Source
 from engram_local.model_spec import CacheGroup, ModelSpec, Weights
-from engram_local.sizing.compute_buffer import cache_cells, compute_buffer_bytes
+from engram_local.sizing.cache import cache_cells
+from engram_local.sizing.compute_buffer import compute_buffer_bytes
 from engram_local.units import MIB
 
 DRY = json.loads((Path(__file__).parent / "compute_buffers.json").read_text("utf-8"))
