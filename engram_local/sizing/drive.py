@@ -36,7 +36,7 @@ def look_at_drive(path: Path, root: Path = Path("/")) -> tuple[Drive, list[str]]
         return drive, [f"what lies behind {mount.file_system} cannot be seen from here"]
     spins = [_rotational(disk) for disk in disks]
     drive = _drive(" + ".join(map(_name, disks)), mount, _any(spins), free)
-    silent = f"{drive.name} does not tell whether it spins, as virtual drives do not"
+    silent = f"{drive.name} does not tell whether it spins"
     return drive, [silent] if drive.rotational is None else []
 
 
@@ -97,7 +97,7 @@ def _kind(mount: Mount) -> str:
 def _disks(mount: Mount, blocks: Path) -> list[Path]:
     """Return the folders in /sys of the whole drives below a mount."""
     block = _block(mount, blocks)
-    return list(dict.fromkeys(_leaves(block, set()))) if block else []
+    return sorted(_leaves(block, set())) if block else []
 
 
 def _block(mount: Mount, blocks: Path) -> Path | None:
@@ -123,7 +123,7 @@ def _mapped(source: str) -> str:
 
 
 def _leaves(block: Path, seen: set[Path]) -> list[Path]:
-    """Return the drives that partitions, LVM, RAID and encryption lie on."""
+    """Return the drives that partitions, LVM, RAID and encryption lie on, each once."""
     with suppress(OSError, RuntimeError):
         folder = block.resolve(strict=True)
         if folder in seen:
@@ -132,7 +132,9 @@ def _leaves(block: Path, seen: set[Path]) -> list[Path]:
         if (folder / "partition").exists():
             return _leaves(folder.parent, seen)
         below = sorted((folder / "slaves").glob("*"))
-        return [leaf for one in below for leaf in _leaves(one, seen)] or [folder]
+        if not below:
+            return [folder]
+        return [leaf for one in below for leaf in _leaves(one, seen)]
     return []
 
 

@@ -122,12 +122,14 @@ def _gpus(
 def _named(sheet: GpuSheet, vram_bytes: int | None, ram: Ram) -> Gpu:
     own = ram.total_bytes if sheet.unified else sheet.vram_bytes
     size = vram_bytes or own or 0
+    if sheet.unified and size > ram.total_bytes:
+        raise UsageError(
+            f"--vram is {format_bytes(size)}, more than the {sheet.name}'s memory of "
+            f"{format_bytes(ram.total_bytes)}",
+            hint="give it less, or more with --ram",
+        )
     return gpu_of(
-        sheet,
-        name=sheet.name,
-        vram_bytes=size,
-        free_bytes=min(size, ram.available_bytes) if sheet.unified else size,
-        unified=sheet.unified,
+        sheet, name=sheet.name, vram_bytes=size, free_bytes=size, unified=sheet.unified
     )
 
 

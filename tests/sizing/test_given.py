@@ -86,8 +86,10 @@ def test_so_many_gpus_are_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["none", " None "])
 def test_without_a_gpu(text: str) -> None:
     hardware = apply(HERE, Given(gpus=(text,)))
-    assert hardware.gpus == ()
-    assert hardware.notes[-1].startswith("described: GPU;")
+    assert hardware.gpus == apply(NO_GPU, Given(gpus=(text,))).gpus == ()
+    for computer in (HERE, NO_GPU):
+        notes = apply(computer, Given(gpus=(text,))).notes
+        assert notes[-1].startswith("described: GPU;")
 
 
 def test_none_and_another_contradict() -> None:
@@ -167,6 +169,8 @@ def test_a_unified_gpu_of_several_sizes_asks_which() -> None:
     assert hardware.gpus[0].vram_bytes == hardware.ram.total_bytes == 64 * GIB
     given = Given(gpus=("M4 Max",), ram_bytes=64 * GIB, vram_bytes=48 * GIB)
     assert apply(HERE, given).gpus[0].vram_bytes == 48 * GIB
+    with pytest.raises(UsageError, match=r"96\.0 GiB, more than .* 64\.0 GiB"):
+        apply(HERE, replace(given, vram_bytes=96 * GIB))
 
 
 def test_notes_say_what_was_described() -> None:
