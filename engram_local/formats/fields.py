@@ -6,6 +6,7 @@ that nobody asked for can be refused, so that a misspelled one is no silent defa
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,6 @@ from engram_local.units import escape_control, format_count
 MOST = 2**50
 """No count and no size is larger: a petabyte, a thousand times the largest model."""
 
-_SHOWN = 60  # characters of a wrong value in an error
-
 
 class Fields:
     """The named values of one section of a file."""
@@ -27,7 +26,7 @@ class Fields:
         self._path = path
         self._section = section
         if not isinstance(values, Mapping):
-            raise self._error(section or "the file", values, "named values")
+            raise self._error(section or "the file", values, "a list of named values")
         self._values: Mapping[Any, Any] = values
         self._asked: set[str] = set()
 
@@ -139,7 +138,7 @@ class Fields:
         name = key if key == self._section else self._full(key)
         if value is None:
             return FormatError(f"{self._path}: {name} is missing, {needed} is needed")
-        found = escape_control(repr(value))[:_SHOWN]
+        found = escape_control(reprlib.repr(value))  # short, however deep it is
         return FormatError(f"{self._path}: {name} is {found}, {needed} is needed")
 
 

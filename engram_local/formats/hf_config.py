@@ -12,7 +12,8 @@ from pathlib import Path
 from engram_local.errors import FileError, FormatError
 from engram_local.figures import Source
 from engram_local.formats.fields import Fields, read_limited
-from engram_local.formats.hf_shapes import Shape, read_dims, read_shape
+from engram_local.formats.hf_dims import Shape, read_dims
+from engram_local.formats.hf_shapes import read_shape
 from engram_local.formats.weight_sizes import (
     active_params,
     computed_weights,
