@@ -24,6 +24,9 @@ def add_hardware_arguments(parser: argparse.ArgumentParser) -> None:
         help='"RTX 4090", "2x RTX 3090", none; may be given more than once',
     )
     group.add_argument("--vram", metavar="SIZE", help="memory of each GPU: 24G")
+    group.add_argument(
+        "--cores", type=int, metavar="N", help="physical ones, of a common processor"
+    )
     group.add_argument("--ram", metavar="SIZE", help="system memory: 64G")
     group.add_argument("--ram-kind", metavar="NAME", help='"DDR5-5600": two channels')
     group.add_argument("--ram-gbps", type=float, metavar="GB/S", help="its speed")
@@ -45,6 +48,7 @@ def given_of(args: argparse.Namespace) -> Given:
     return Given(
         gpus=None if args.gpu is None else tuple(args.gpu),
         vram_bytes=_bytes("--vram", args.vram),
+        n_cores=args.cores,
         ram_bytes=_bytes("--ram", args.ram),
         ram_kind=args.ram_kind,
         ram_bytes_per_s=_per_s(args.ram_gbps),

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 from engram_local.errors import UsageError
 from engram_local.figures import Figure, Source
-from engram_local.hardware import DepthRate, Drive, Gpu, Hardware, Ram
+from engram_local.hardware import Cpu, DepthRate, Drive, Gpu, Hardware, Ram
 from engram_local.sizing.datasheets import GpuSheet, find_drive, find_gpu, find_ram
-from engram_local.sizing.machine import DRIVE, GPU, RAM, gpu_of
+from engram_local.sizing.machine import CPU, DRIVE, GPU, RAM, gpu_of
 from engram_local.units import MIB, TIB, format_bytes
 
 NO_GPU = "none"
 _MAX_GPUS = 16
+_MAX_CORES = 1024
 _GIVEN_DEPTH = 32
 """Of `--disk-iops`, which says no depth: what drives are advertised with."""
 
@@ -30,6 +31,9 @@ class Given:
     vram_bytes: int | None = None
     """Of each GPU."""
 
+    n_cores: int | None = None
+    """Of a processor whose speed is not known."""
+
     ram_bytes: int | None = None
     ram_kind: str | None = None
     ram_bytes_per_s: float | None = None
@@ -41,6 +45,10 @@ class Given:
     """Sequential reads."""
 
     def __post_init__(self) -> None:
+        if self.n_cores is not None and not 1 <= self.n_cores <= _MAX_CORES:
+            raise UsageError(
+                f"--cores is {self.n_cores}, 1 to {_MAX_CORES} are possible"
+            )
         _size("--vram", self.vram_bytes, 256 * MIB, 4 * TIB)
         _size("--ram", self.ram_bytes, 256 * MIB, 64 * TIB)
         _rate("--ram-gbps", self.ram_bytes_per_s, 1e9, 1e13, "GB/s", 1e9)
@@ -58,13 +66,15 @@ def apply(hardware: Hardware, given: Given) -> Hardware:
     ram = _ram(hardware.ram, given, sheets)
     gpus = _gpus(hardware.gpus, given, sheets, ram)
     drive = _drive(hardware.drive, given)
+    cpu = _cpu(hardware.cpu, given)
     changed = {
+        CPU: cpu != hardware.cpu,
         GPU: gpus != hardware.gpus or given.gpus is not None,
         RAM: ram != hardware.ram,
         DRIVE: drive != hardware.drive,
     }
     notes = _notes(hardware.notes, changed)
-    return replace(hardware, ram=ram, gpus=gpus, drive=drive, notes=notes)
+    return replace(hardware, cpu=cpu, ram=ram, gpus=gpus, drive=drive, notes=notes)
 
 
 def _notes(found: tuple[str, ...], changed: dict[str, bool]) -> tuple[str, ...]:
@@ -72,10 +82,17 @@ def _notes(found: tuple[str, ...], changed: dict[str, bool]) -> tuple[str, ...]:
     described = [part for part, is_changed in changed.items() if is_changed]
     if not described:
         return found
-    own = ["processor", *(part for part in changed if part not in described)]
+    own = [part for part in changed if part not in described]
     kept = [note for note in found if note.partition(":")[0] not in described]
-    note = f"described: {', '.join(described)}; of this computer: {', '.join(own)}"
-    return (*kept, note)
+    note = f"described: {', '.join(described)}"
+    return (*kept, note + (f"; of this computer: {', '.join(own)}" if own else ""))
+
+
+def _cpu(found: Cpu, given: Given) -> Cpu:
+    if given.n_cores is None:
+        return found
+    name = f"a processor with {given.n_cores} cores"
+    return Cpu(name=name, n_cores=given.n_cores)
 
 
 def _sheets(given: Given) -> list[GpuSheet] | None:

@@ -22,7 +22,7 @@ from engram_local.sizing.drive import look_at_drive
 from engram_local.system import cpu_name, system_name
 from engram_local.units import format_bytes
 
-GPU, RAM, DRIVE = "GPU", "RAM", "drive"
+CPU, GPU, RAM, DRIVE = "processor", "GPU", "RAM", "drive"
 """The parts that notes are about, which begin with one of them and a colon."""
 
 

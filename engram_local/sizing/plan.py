@@ -124,9 +124,13 @@ def make_plan(
     tier: of the n-gram table; None = RAM if it holds the table, else mmap.
     """
     vram_bytes = usable_vram_bytes(hardware)
+    n_gpus = len(hardware.gpus)
     placement = _placement(spec, weights, request, hardware, vram_bytes)
+    vram = gpu_terms(spec, weights, request, placement, n_gpus)
     ram = ram_terms(spec, weights, request, placement)
     ram_bytes = usable_ram_bytes(hardware)
+    if is_unified(hardware):
+        ram_bytes -= total_bytes(vram)
     near = _pace(spec, weights, request, placement, hardware, _NEAR)
     n_ctx = request.context_of(spec)
     tiers = plan_tiers(
@@ -136,7 +140,7 @@ def make_plan(
         weights=weights,
         n_ctx=n_ctx,
         placement=placement,
-        vram=gpu_terms(spec, weights, request, placement, len(hardware.gpus)),
+        vram=vram,
         usable_vram_bytes=vram_bytes,
         ram=ram,
         usable_ram_bytes=ram_bytes,
@@ -150,7 +154,13 @@ def make_plan(
 
 def usable_vram_bytes(hardware: Hardware) -> int:
     """Return what may be taken of all GPUs together."""
-    return sum(max(0, gpu.free_bytes - GPU_MARGIN_BYTES) for gpu in hardware.gpus)
+    free = sum(max(0, gpu.free_bytes - GPU_MARGIN_BYTES) for gpu in hardware.gpus)
+    return min(free, usable_ram_bytes(hardware)) if is_unified(hardware) else free
+
+
+def is_unified(hardware: Hardware) -> bool:
+    """Return whether what lies on the GPUs takes RAM."""
+    return any(gpu.unified for gpu in hardware.gpus)
 
 
 def usable_ram_bytes(hardware: Hardware) -> int:
