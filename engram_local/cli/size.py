@@ -157,7 +157,8 @@ def _with_gpu(hardware: Hardware, name: str) -> Hardware:
 
 
 def _print(args: argparse.Namespace, report: Report) -> None:
-    raise NotImplementedError
+    for m in report.models:
+        print(m.spec.name, m.verdict, m.plan, m.longest_ctx, m.commands, sep="\n  ")
 
 
 def _write_html(path: Path, report: Report) -> None:

@@ -121,7 +121,7 @@ def make_plan(
 ) -> Plan:
     """Return where this model lies on this computer and how fast it is.
 
-    tier: of the n-gram table; None = RAM if it holds the table, else mmap.
+    tier: of the n-gram table; None = mmap, as `run` takes it.
     """
     vram_bytes = usable_vram_bytes(hardware)
     n_gpus = len(hardware.gpus)
@@ -199,11 +199,7 @@ def _placement(
 
 def _choose_tier(tiers: tuple[TierPlan, ...], asked: Tier | None) -> TierPlan | None:
     by_name = {plan.tier: plan for plan in tiers}
-    if not by_name:
-        return None
-    if asked in by_name:
-        return by_name[asked]
-    return by_name[Tier.RAM] if by_name[Tier.RAM].fits else by_name[Tier.MMAP]
+    return by_name.get(asked or Tier.MMAP, by_name.get(Tier.MMAP))
 
 
 def _pace(

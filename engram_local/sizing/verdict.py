@@ -14,6 +14,9 @@ from engram_local.sizing.request import Request
 from engram_local.sizing.tiers import Tier
 from engram_local.units import GIB, format_bytes, format_count
 
+_SLOW_PER_S = 10.0
+"""Tokens; slower than people read."""
+
 _RAM_SIZES_GIB = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _VRAM_SIZES_GIB = (6, 8, 10, 12, 16, 20, 24, 32, 48, 80, 96)
 
@@ -54,9 +57,16 @@ def judge(spec: ModelSpec, plan: Plan, request: Request, hardware: Hardware) -> 
 def _outcome(plan: Plan) -> Outcome:
     if not plan.fits:
         return Outcome.DOES_NOT_FIT
-    if plan.tier is None or plan.tier.tier is Tier.RAM:
+    tier = plan.tier
+    if tier is None or tier.tier is Tier.RAM or holds_table(plan):
         return Outcome.FITS
     return Outcome.FITS_ON_DRIVE
+
+
+def holds_table(plan: Plan) -> bool:
+    """Return whether all rows can stay in RAM once they were read."""
+    tier = plan.tier
+    return tier is not None and tier.tier is Tier.MMAP and tier.cached_part == 1.0
 
 
 def _where(spec: ModelSpec, plan: Plan, hardware: Hardware) -> str:
@@ -96,10 +106,10 @@ def _change(
             *_bought_changes(spec, request, hardware, Place.LAYERS_IN_RAM),
         ]
         return changes[0] if changes else None
-    if plan.tier is not None and plan.tier.tier is Tier.MMAP:
+    if _outcome(plan) is Outcome.FITS_ON_DRIVE:
         return next(_ram_for_table(spec, plan, request, hardware), None)
-    place = place_of(spec, plan, hardware)
-    if place > Place.ALL or not hardware.gpus:
+    slow = plan.decode_per_s is not None and plan.decode_per_s.value < _SLOW_PER_S
+    if place_of(spec, plan, hardware) > Place.ALL or (slow and not hardware.gpus):
         return next(_bigger_gpus(spec, request, hardware, Place.ALL), None)
     return None
 
@@ -156,8 +166,7 @@ def _ram_for_table(
         bigger = with_ram(hardware, n_gib * GIB)
         if bigger.ram.total_bytes <= hardware.ram.total_bytes:
             continue
-        other = make_plan(spec, plan.weights, request, bigger)
-        if other.tier is not None and other.tier.tier is Tier.RAM:
+        if holds_table(make_plan(spec, plan.weights, request, bigger)):
             yield (
                 f"{n_gib} GiB of RAM hold the table of {format_bytes(table_bytes)} too"
             )
