@@ -22,6 +22,7 @@ from engram_local.settings import (
 
 if TYPE_CHECKING:
     from engram_local.engine import Engine
+    from engram_local.sizing.preflight import Preflight
 
 _SETTINGS = (
     "n_ctx",
@@ -83,6 +84,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_const",
         const=True,
         help="run the memory in plain numpy, for comparison",
+    )
+    group.add_argument(
+        "--no-fit", action="store_true", help="load it even if it does not seem to fit"
     )
     _add_context_arguments(parser.add_argument_group("context"))
 
@@ -173,17 +177,36 @@ def open_engine(args: argparse.Namespace, settings: Settings) -> Engine:
         try:
             from engram_local.engine import Engine
 
+            flight = _preflight(args, settings)
             engine = Engine.open(
-                model_of(args), memory=_memory(args), settings=settings, progress=status
+                model_of(args),
+                memory=_memory(args),
+                settings=flight.settings,
+                progress=status,
             )
         finally:
             report_compiling(None)  # the line belongs to the answer now
+    for note in flight.notes:
+        print(note, file=sys.stderr)
     if args.n_ctx and engine.n_ctx != args.n_ctx:
         # More than the model was trained for, or not a multiple of llama.cpp's 256.
         print(
             f"the context is {engine.n_ctx} tokens, not {args.n_ctx}", file=sys.stderr
         )
     return engine
+
+
+def _preflight(args: argparse.Namespace, settings: Settings) -> Preflight:
+    """Put on the GPU what fits; raise FitError if the model cannot work here."""
+    from engram_local.catalog import default_model
+    from engram_local.sizing.machine import look
+    from engram_local.sizing.preflight import Preflight, prepare
+    from engram_local.sizing.sources import open_spec
+
+    if args.no_fit:
+        return Preflight(settings=settings, notes=())
+    model = model_of(args) or default_model()
+    return prepare(open_spec(str(model)), settings, look(model))
 
 
 def read_text(path: Path) -> str:

@@ -176,7 +176,7 @@ class _Totals:
             used_experts=used,
             output_bytes=weights.part(output),
             cache_bytes=_read_bytes(spec, request, depth),
-            token_flops=2.0 * _layer_params(spec),
+            token_flops=2.0 * _prompt_params(spec),
             attention_flops=attention_flops(spec),
         )
 
@@ -212,9 +212,14 @@ def _read_bytes(spec: ModelSpec, request: Request, depth: int) -> int:
     return kept + 2 * state_bytes(spec, request)
 
 
-def _layer_params(spec: ModelSpec) -> int:
-    """Return the weights that a prompt token uses: all but the output."""
-    return max(spec.n_active_params - spec.vocab_size * spec.hidden_size, 0)
+def _prompt_params(spec: ModelSpec) -> float:
+    """Return the weights that a prompt token uses.
+
+    llama.cpp computes the output, and the feed-forward of the last layer, two thirds of
+    it, for the last token alone.
+    """
+    n_params = max(spec.n_active_params - spec.vocab_size * spec.hidden_size, 0)
+    return n_params * (1 - 2 / 3 / spec.n_layers)
 
 
 def attention_flops(spec: ModelSpec) -> float:
