@@ -80,6 +80,7 @@ def read_card(path: Path) -> ModelSpec:
         tied_output=tied,
         n_streams=card.integer("n_streams", low=1, default=1),
         runs_here=card.flag("runs_here", default=True),
+        repository=card.text("repository") if "repository" in card else "",
         notes=card.texts("notes"),
         urls=_sources(card),
     )
@@ -179,6 +180,7 @@ def _weights(fields: Fields, params: _Params, n_rows: int) -> Weights:
         parts=known | (split_bytes(rest, wanted) if wanted else {}),
         source=Source.ESTIMATED if wanted else Source.PUBLISHED,
         table_row_bytes=width_bytes,
+        native=fields.flag("native", default=False),
         url=fields.text("url"),
     )
     fields.refuse_unknown()

@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 
 from engram_local.hardware import Hardware
-from engram_local.model_spec import ModelSpec, Part
+from engram_local.model_spec import ModelSpec, Part, Weights
 from engram_local.sizing.allocations import Placement, gpu_terms, total_bytes
 from engram_local.sizing.plan import Plan, usable_ram_bytes
 from engram_local.sizing.request import Request
@@ -80,15 +80,20 @@ def machines_needed(
     spec: ModelSpec, request: Request, hardware: Hardware
 ) -> int | None:
     """Return how many such machines hold the maker's checkpoint: all layers in VRAM,
-    the n-gram table in RAM, both divided among them. None without a GPU, or where no
-    checkpoint is known.
+    the n-gram table in RAM, both divided among them. None without a GPU.
     """
-    native = next((weights for weights in spec.weights if weights.native), None)
+    native = checkpoint_of(spec)
     vram_bytes = SERVER_VRAM_PART * sum(gpu.vram_bytes for gpu in hardware.gpus)
-    if native is None or not vram_bytes:
+    if not vram_bytes:
         return None
     everything = Placement(n_gpu_layers=spec.n_layers + 1)
     terms = gpu_terms(spec, native, request, everything, len(hardware.gpus))
     for_layers = total_bytes(terms) / vram_bytes
     for_table = native.part(Part.TABLE) / max(usable_ram_bytes(hardware), 1)
     return max(1, math.ceil(for_layers), math.ceil(for_table))
+
+
+def checkpoint_of(spec: ModelSpec) -> Weights:
+    """Return the weights that servers load; the largest where they are not known."""
+    native = [weights for weights in spec.weights if weights.native]
+    return max(native or spec.weights, key=lambda weights: weights.file_bytes)
