@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import IntEnum
 
 from engram_local.hardware import Hardware
@@ -54,9 +53,10 @@ def plans_of(spec: ModelSpec, request: Request, hardware: Hardware) -> list[Plan
 def _rank(spec: ModelSpec, plan: Plan, hardware: Hardware) -> tuple[float, ...]:
     place = place_of(spec, plan, hardware)
     bits = bits_per_weight(spec, plan.weights)
+    no_space = plan.missing_disk_bytes > 0
     if place is Place.NOWHERE or bits > _GOOD_BITS:
-        return (place, 1, bits)
-    return (place, 0, -bits)
+        return (place, no_space, 1, bits)
+    return (place, no_space, 0, -bits)
 
 
 def bits_per_weight(spec: ModelSpec, weights: Weights) -> float:
@@ -67,8 +67,3 @@ def bits_per_weight(spec: ModelSpec, weights: Weights) -> float:
         if part not in (Part.TABLE, Part.UNUSED)
     )
     return 8 * loaded / max(spec.n_params - spec.table_params, 1)
-
-
-def smallest(plans: Sequence[Plan]) -> Plan:
-    """Return the plan with the smallest file."""
-    return min(plans, key=lambda plan: plan.weights.file_bytes)

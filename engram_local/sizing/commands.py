@@ -60,12 +60,13 @@ def _servers(spec: ModelSpec, request: Request, hardware: Hardware) -> list[Comm
     n_machines = machines_needed(spec, request, hardware)
     if n_machines is None or not spec.repository:
         return []
-    n_gpus = str(len(hardware.gpus) * n_machines)
+    n_gpus = str(len(hardware.gpus))
     vllm = ["vllm", "serve", spec.repository, "--tensor-parallel-size", n_gpus]
     sglang = ["python", "-m", "sglang.launch_server", "--model-path", spec.repository]
     sglang += ["--tp", n_gpus]
-    if n_machines > 1:
-        sglang += ["--nnodes", str(n_machines)]
+    if n_machines > 1:  # each computes some of the layers
+        vllm += ["--pipeline-parallel-size", str(n_machines)]
+        sglang += ["--pp-size", str(n_machines), "--nnodes", str(n_machines)]
     if spec.tables:
         vllm += ["--engram-config", '{"cpu_offload": true}']
         sglang += ["--engram-config", '{"placement": "cpu", "replication": "none"}']

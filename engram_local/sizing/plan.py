@@ -95,10 +95,8 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether VRAM, RAM and drive suffice."""
-        return not (
-            self.missing_vram_bytes or self.missing_ram_bytes or self.missing_disk_bytes
-        )
+        """Whether VRAM and RAM suffice."""
+        return not self.missing_vram_bytes and not self.missing_ram_bytes
 
     @property
     def decode_per_s(self) -> Interval | None:

@@ -55,7 +55,7 @@ def judge(spec: ModelSpec, plan: Plan, request: Request, hardware: Hardware) -> 
 
 
 def _outcome(plan: Plan) -> Outcome:
-    if not plan.fits:
+    if not plan.fits or plan.missing_disk_bytes:
         return Outcome.DOES_NOT_FIT
     tier = plan.tier
     if tier is None or tier.tier is Tier.RAM or holds_table(plan):
@@ -106,6 +106,8 @@ def _change(
             *_bought_changes(spec, request, hardware, Place.LAYERS_IN_RAM),
         ]
         return changes[0] if changes else None
+    if plan.missing_disk_bytes:
+        return f"{format_bytes(plan.missing_disk_bytes)} more space on the drive"
     if _outcome(plan) is Outcome.FITS_ON_DRIVE:
         return next(_ram_for_table(spec, plan, request, hardware), None)
     slow = plan.decode_per_s is not None and plan.decode_per_s.value < _SLOW_PER_S
