@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "answer a prompt, or chat line by line on a terminal",
     "perplexity": "how well a text is predicted, with and without memory",
     "bench": "speed with and without memory, side by side",
+    "probe": "measure this computer: RAM, drive, processor",
     "convert": "turn an engram-peft adapter into a memory file",
     "size": "what a model needs and how fast it will be, before it is downloaded",
     "show": "what is in a GGUF: architecture, memory, rows, bytes",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 from engram_local.cli import options
+from engram_local.cli.ending import unwind_when_ended
 from engram_local.cli.status import StatusLine, status_line
 from engram_local.errors import UsageError
 from engram_local.settings import default_threads
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 _SPARSE_BYTES = 64 * MIB
 """Of each layer's table that is written with --sparse."""
-
-_ENDS = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
-"""`kill`, and a closed terminal, which Windows has no signal for."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -177,23 +174,8 @@ def _files(args: argparse.Namespace, status: StatusLine) -> Iterator[tuple[Path,
         return
     from engram_local.bench.synthetic import synthetic_folder
 
-    with _unwind_when_ended(), synthetic_folder(args.dir or _large_files()) as folder:
+    with unwind_when_ended(), synthetic_folder(args.dir or _large_files()) as folder:
         yield _make_files(args, folder, status)
-
-
-@contextmanager
-def _unwind_when_ended() -> Iterator[None]:
-    """Else `kill`, `timeout` and a closed terminal would leave gigabytes behind."""
-    before = {
-        number: signal.signal(number, lambda number, _: sys.exit(128 + number))
-        for number in _ENDS
-        if signal.getsignal(number) != signal.SIG_IGN  # nohup
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _large_files() -> Path:

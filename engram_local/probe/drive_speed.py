@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from errno import EINVAL
 from functools import cache
@@ -173,12 +173,13 @@ def _read_blocks(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     clock = np.empty(2, np.int64)
     begin_ns = now_ns(clock)
     i = fetch_add(counter, 1)
-    while i < blocks.size and begin_ns < end_ns:
+    while i < blocks.size:
         n_read = pread(file, pointer(to), block_bytes, blocks[i] * block_bytes)
         finished_ns = now_ns(clock)
-        if n_read != block_bytes:
-            n_failed += 1
         taken_ns[i] = finished_ns - begin_ns
+        n_failed += n_read != block_bytes
+        if finished_ns >= end_ns:
+            break
         begin_ns = finished_ns
         i = fetch_add(counter, 1)
     return n_failed
@@ -283,16 +284,18 @@ def _open_direct(path: Path) -> int:
 @contextmanager
 def _made_file(folder: Path, progress: Progress) -> Iterator[int]:
     """Give a file of random bytes without a name, opened past the page cache."""
-    try:
-        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-            _fill(file.fileno(), _room(folder), progress)
-            _set_direct(file.fileno(), folder)
-            yield file.fileno()
-    except OSError as error:
-        raise FileError(
-            f"{folder} cannot hold a file to measure with: {error.strerror}",
-            hint="name another folder with --dir, or a large file with --file",
-        ) from error
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(tempfile.TemporaryFile(dir=folder, buffering=0))
+            descriptor = file.fileno()
+            _fill(descriptor, _room(folder), progress)
+        except OSError as error:
+            raise FileError(
+                f"{folder} cannot hold a file to measure with: {error.strerror}",
+                hint="name another folder with --dir, or a large file with --file",
+            ) from error
+        _set_direct(descriptor, folder)
+        yield descriptor
 
 
 def _room(folder: Path) -> int:
@@ -326,8 +329,8 @@ def _fill(descriptor: int, n_bytes: int, progress: Progress) -> None:
 def _set_direct(descriptor: int, folder: Path) -> None:
     import fcntl  # not on Windows
 
-    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
     try:
+        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
         fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
     except OSError as error:
         raise _refusal(f"the file system of {folder} has no O_DIRECT") from error

@@ -1,0 +1,267 @@
+"""Rates from the times of a few models: what went in comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engram_local import catalog
+from engram_local.bench import synthetic
+from engram_local.bench.client import Job
+from engram_local.bench.synthetic import parse_shape
+from engram_local.bench.turn import Turn
+from engram_local.errors import BenchError, FileError
+from engram_local.figures import Figure, Source
+from engram_local.formats.header import read_header
+from engram_local.hardware import Compute, TypeRate, Work
+from engram_local.probe import model_speed
+from engram_local.probe.model_speed import (
+    N_LONG,
+    N_PROMPT,
+    N_STEPS,
+    Case,
+    explain,
+    measure_models,
+    work_of,
+)
+from engram_local.spec import RowType
+from tests.bench.fakes import FakeWorker, FakeWorld, make_turn, plain_part
+from tests.fakes import backbone_file
+
+
+def measured(value: float) -> Figure:
+    return Figure(value, Source.MEASURED)
+
+
+TRUTH = Compute(
+    weight_bytes_per_s=measured(30e9),
+    flops_per_s=measured(400e9),
+    layer_s=measured(50e-6),
+    attention_flops_per_s=measured(25e9),
+    prompt_attention_flops_per_s=measured(90e9),
+    types=(
+        TypeRate(
+            name="Q4_1",
+            weight_bytes_per_s=measured(20e9),
+            flops_per_s=measured(80e9),
+        ),
+    ),
+)
+NARROW = Work(
+    n_layers=16, weight_bytes=72_000_000, token_flops=2e8, attention_flops=4e4
+)
+WIDE = Work(
+    n_layers=2, weight_bytes=145_000_000, token_flops=1.7e8, attention_flops=2e4
+)
+OTHER = Work(n_layers=30, weight_bytes=96_000_000, token_flops=2e8, attention_flops=7e4)
+
+
+def case(work: Work, *plans: int, type_name: str = "Q4_0") -> Case:
+    """Return a case whose turns took what the truth says, and once much longer."""
+    case = Case(path=Path("x"), type_name=type_name, work=work, plans=plans)
+    compute = TRUTH.for_type(type_name)
+    for n_tokens in plans:
+        prompt = compute.prompt_s(work, n_tokens)
+        step = compute.decode_s(work, n_tokens + N_STEPS // 2)
+        assert prompt is not None and step is not None
+        case.prompts_s[n_tokens] = [10 * prompt.value, prompt.value]
+        case.steps_s[n_tokens] = [step.value, 10 * step.value]
+    return case
+
+
+def cases() -> list[Case]:
+    return [
+        case(NARROW, N_PROMPT, N_LONG),
+        case(WIDE, N_PROMPT),
+        case(OTHER, N_PROMPT, type_name="Q4_1"),
+    ]
+
+
+def test_the_rates_that_made_the_times_are_found() -> None:
+    found = explain(cases())
+    for name in (
+        "weight_bytes_per_s",
+        "flops_per_s",
+        "layer_s",
+        "attention_flops_per_s",
+        "prompt_attention_flops_per_s",
+    ):
+        figure, truth = getattr(found, name), getattr(TRUTH, name)
+        assert figure.value == pytest.approx(truth.value), name
+        assert figure.source is Source.MEASURED
+    (rate,) = found.types
+    assert rate.name == "Q4_1"
+    assert rate.weight_bytes_per_s.value == pytest.approx(20e9)
+    assert rate.flops_per_s.value == pytest.approx(80e9)
+
+
+def test_a_layer_takes_no_less_than_nothing() -> None:
+    narrow, wide, other = cases()
+    wide.steps_s[N_PROMPT] = [2 * seconds for seconds in wide.steps_s[N_PROMPT]]
+    found = explain([narrow, wide, other])
+    assert found.layer_s is not None and found.layer_s.value == 0.0
+
+
+def test_times_that_contradict_each_other_are_an_error() -> None:
+    narrow, wide, other = cases()
+    narrow.steps_s[N_LONG] = [narrow.step_s(N_PROMPT) / 2]
+    with pytest.raises(BenchError, match="contradict"):
+        explain([narrow, wide, other])
+
+
+@pytest.fixture
+def default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tiny default model, of which only the vocabulary and the name matter."""
+    path = backbone_file().write(tmp_path / "Tiny.Q4_1.gguf")
+    monkeypatch.setattr(catalog, "default_model", lambda: path)
+    return path
+
+
+def test_work_is_counted_from_the_header(default: Path, tmp_path: Path) -> None:
+    shape = replace(parse_shape("128x3"), n_heads=4, n_kv_heads=2)
+    path = tmp_path / "made.gguf"
+    synthetic.write_backbone(path, shape, RowType.Q4_0)
+    n_vocab = len(read_header(default).texts("tokenizer.ggml.tokens"))
+    attention = 2 * 128 * 128 + 2 * 128 * 64
+    ffn = 3 * 128 * shape.ffn_size
+    weights = 3 * (attention + ffn) + n_vocab * 128
+    norms_bytes = 3 * 2 * 128 * 4
+    assert work_of(read_header(path)) == Work(
+        n_layers=3,
+        weight_bytes=weights * 18 // 32 + norms_bytes,
+        token_flops=2.0 * (3 * attention + 2 * ffn),  # not the last layer's
+        attention_flops=4.0 * 128 * 3,
+    )
+
+
+class Computer:
+    """Starts workers that take what the truth says, and counts their rounds."""
+
+    def __init__(self) -> None:
+        self.world = FakeWorld()
+        self.models: list[str] = []
+        self.jobs: list[Job] = []
+
+    def start(self, job: Job) -> FakeWorker:
+        """Start a worker."""
+        assert job.memory is None and job.model.exists()
+        self.models.append(job.model.name)
+        self.jobs.append(job)
+        return Timed(self.world, job.model.name, has_memory=False)
+
+
+class Timed(FakeWorker):
+    """Takes a turn in no time, and says that it took the true one."""
+
+    def replay(
+        self,
+        prompt_ids: Sequence[int],
+        token_ids: Sequence[int],
+        *,
+        memory: bool = True,
+    ) -> Turn:
+        """Look up what it takes."""
+        FakeWorker.replay(self, prompt_ids, token_ids, memory=memory)
+        work = {"576x16": NARROW, "2048x2": WIDE, "1024x4": OTHER}.get(
+            self.label.partition(".")[0], OTHER
+        )
+        compute = TRUTH.for_type("Q4_1" if work is OTHER else "Q4_0")
+        n_tokens = len(prompt_ids)
+        prompt = compute.prompt_s(work, n_tokens)
+        step = compute.decode_s(work, n_tokens + len(token_ids) // 2)
+        assert prompt is not None and step is not None
+        decode_s = step.value * len(token_ids)
+        return make_turn(
+            prompt=plain_part(n_tokens=n_tokens, elapsed_s=prompt.value),
+            decode=plain_part(n_tokens=len(token_ids), elapsed_s=decode_s),
+        )
+
+
+@pytest.fixture
+def computer(monkeypatch: pytest.MonkeyPatch) -> Computer:
+    """Models are small files, but are said to ask for what real ones do."""
+    works = {"576x16": NARROW, "2048x2": WIDE}
+    monkeypatch.setattr(
+        model_speed, "work_of", lambda header: works.get(header.path.stem, OTHER)
+    )
+    monkeypatch.setattr(
+        model_speed,
+        "write_backbone",
+        lambda path, shape, weight_type: backbone_file().write(path),
+    )
+    return Computer()
+
+
+@pytest.mark.usefixtures("default")
+def test_models_are_run_in_turns_and_gone(computer: Computer, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    parts: list[float] = []
+    found = measure_models(
+        folder,
+        n_rounds=2,
+        n_threads=3,
+        n_gpu_layers=7,
+        start=computer.start,
+        progress=lambda what, part: parts.append(part),
+    )
+    assert found.flops_per_s is not None
+    assert found.flops_per_s.value == pytest.approx(400e9)
+    assert [rate.name for rate in found.types] == ["Q8_0", "Q4_1"]
+    assert len(computer.models) == 4
+    assert {
+        (job.settings.n_threads, job.settings.n_gpu_layers) for job in computer.jobs
+    } == {(3, 7)}
+    a, b, c, d = computer.models
+    assert computer.world.log[4:] == [a, a, b, c, d] * 2 + [
+        f"end {name}" for name in (d, c, b, a)
+    ]
+    assert min(parts) >= 0 and max(parts) < 1
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.usefixtures("default")
+def test_no_round_begins_when_the_time_is_up(
+    computer: Computer, tmp_path: Path
+) -> None:
+    times_s = iter([0.0, 5.0, model_speed.BUDGET_S + 1])
+    measure_models(
+        tmp_path, n_rounds=9, start=computer.start, clock=lambda: next(times_s)
+    )
+    turns = [line for line in computer.world.log[4:] if not line.startswith("end")]
+    assert len(turns) == 2 * 5  # of nine rounds
+
+
+@pytest.mark.usefixtures("default")
+def test_an_interruption_ends_the_workers_and_removes_the_models(
+    computer: Computer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    def interrupt(what: str, part: float) -> None:
+        if what == "running models" and part > 0.3:
+            assert list(folder.iterdir()) != []
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure_models(folder, start=computer.start, progress=interrupt)
+    assert [line for line in computer.world.log if line.startswith("end")] == [
+        f"end {name}" for name in reversed(computer.models)
+    ]
+    assert list(folder.iterdir()) == []
+
+
+def test_without_the_default_model_nothing_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> Path:
+        raise FileError("not installed")
+
+    monkeypatch.setattr(catalog, "default_model", missing)
+    with pytest.raises(FileError, match="not installed"):
+        measure_models(tmp_path)
+    assert list(tmp_path.iterdir()) == []
