@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engram_local.errors import UsageError
 from engram_local.units import parse_bytes
 
 if TYPE_CHECKING:
+    from engram_local.hardware import Hardware
     from engram_local.sizing.given import Given
 
 _GIGA = 1e9
@@ -56,6 +59,24 @@ def given_of(args: argparse.Namespace) -> Given:
         disk_reads_per_s=args.disk_iops,
         disk_bytes_per_s=_per_s(args.disk_gbps),
     )
+
+
+def measured_hardware(path: Path) -> Hardware:
+    """Return this computer, with what a probe measured where there was one.
+
+    path: a file or folder on the drive in question.
+    """
+    from engram_local.probe.result import apply_probe
+    from engram_local.probe.store import find_probe, here
+    from engram_local.sizing.machine import look
+
+    hardware = look(path)
+    probe, problem = find_probe(here(path))
+    notes = hardware.notes + ((problem,) if problem else ())
+    if probe is None:
+        return replace(hardware, notes=notes)
+    notes += (f"measured by `engram-local probe` on {probe.date}",)
+    return apply_probe(replace(hardware, notes=notes), probe)
 
 
 def _bytes(flag: str, text: str | None) -> int | None:

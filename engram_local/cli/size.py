@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engram_local import __version__
-from engram_local.cli.hardware_options import add_hardware_arguments, given_of
+from engram_local.cli.hardware_options import (
+    add_hardware_arguments,
+    given_of,
+    measured_hardware,
+)
 from engram_local.cli.options import command_line
 from engram_local.errors import FileError, UsageError
 from engram_local.settings import CACHE_TYPES
@@ -141,13 +145,13 @@ def _request(args: argparse.Namespace) -> Request:
 
 
 def _hardware(args: argparse.Namespace, specs: list[ModelSpec]) -> Hardware:
-    """Return this computer as probed, with what the flags say in its place."""
+    """Return this computer as it was measured, with what the flags say in its place."""
     from engram_local.sizing.assume import assume_drive
     from engram_local.sizing.given import apply
-    from engram_local.sizing.machine import look
 
+    given = given_of(args)
     files = [Path(spec.origin) for spec in specs if Path(spec.origin).exists()]
-    return assume_drive(apply(look(files[0] if files else None), given_of(args)))
+    return assume_drive(apply(measured_hardware(files[0] if files else Path()), given))
 
 
 def _with_gpu(hardware: Hardware, name: str) -> Hardware:
