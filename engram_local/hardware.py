@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engram_local.figures import Figure
+from engram_local.figures import Figure, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +53,9 @@ class Ram:
     rows_per_s: Figure | None = None
     """Random rows of 64 to 512 bytes with one thread."""
 
+    source: Source = Source.MEASURED
+    """Of its sizes: found on this machine, or given."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
@@ -70,6 +73,9 @@ class Gpu:
     compute: Compute = Compute()
     unified: bool = False
     """Whether its memory is the system's RAM."""
+
+    source: Source = Source.MEASURED
+    """Of its sizes: found on this machine, or given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
