@@ -131,7 +131,12 @@ SMALL = ModelSpec(
     caches=(CacheGroup(kind="attention", n_layers=30, key_size=192, value_size=192),),
     tables=(
         TableShape(
-            layer_id=2, n_rows=128_358, width=32, rows_per_token=8, orders=(2, 3), n_heads=4
+            layer_id=2,
+            n_rows=128_358,
+            width=32,
+            rows_per_token=8,
+            orders=(2, 3),
+            n_heads=4,
         ),
         TableShape(
             layer_id=14,

@@ -107,7 +107,7 @@ def _gpu(gpu: Gpu) -> Iterator[Row]:
 def _drive(drive: Drive) -> Iterator[Row]:
     kind = {True: "rotating", False: None, None: None}[drive.rotational]
     words = [word for word in (drive.name, drive.file_system, kind) if word]
-    yield _row("drive", Value(", ".join(words)))
+    yield _row("drive", Value(", ".join(words)) if words else _UNKNOWN)
     yield _row("- free", _free(drive))
     for rate in drive.reads:
         yield _rate(_reads_name(rate.depth), rate.reads_per_s, _per_s)

@@ -140,7 +140,9 @@ def _cell(place: Place, name: str, plan: Plan, unit_bytes: int) -> Value:
 def _sums(
     places: tuple[Place, ...], plan: Plan, unit_bytes: int
 ) -> list[tuple[Value, ...]]:
-    needed = [Value(in_unit(place.n_bytes, unit_bytes), place.source) for place in places]
+    needed = [
+        Value(in_unit(place.n_bytes, unit_bytes), place.source) for place in places
+    ]
     usable = [_usable(place, unit_bytes) for place in places]
     left = [_left(place, plan, unit_bytes) for place in places]
     return [

@@ -78,7 +78,9 @@ def _model_rows(spec: ModelSpec) -> Iterator[Row]:
     yield _row("parameters", _params(spec), source)
     yield _row("layers", format_count(spec.n_layers), source)
     for group in spec.caches:
-        kept = f" of the last {format_count(group.window)} tokens" if group.window else ""
+        kept = (
+            f" of the last {format_count(group.window)} tokens" if group.window else ""
+        )
         kept += f", one for {group.ratio} tokens" if group.ratio > 1 else ""
         yield _row(f"- {group.kind}", f"{group.n_layers} layers{kept}", source)
     for state in spec.states:
@@ -109,7 +111,9 @@ def _asked_rows(plan: Plan, request: Request) -> Iterator[Row]:
     types = f"keys {request.cache_type_k}, values {request.cache_type_v}"
     yield _row("KV cache", types)
     flash = "on" if request.flash_attention else "off"
-    yield _row("batch", f"{format_count(request.n_ubatch)} tokens, flash attention {flash}")
+    yield _row(
+        "batch", f"{format_count(request.n_ubatch)} tokens, flash attention {flash}"
+    )
 
 
 def _context_row(plan: Plan, request: Request) -> Row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from engram_local.figures import Source
+from engram_local.figures import Interval, Source
 from engram_local.sizing.choice import Place
 from engram_local.sizing.grid import Cell
 from engram_local.sizing.plan import Plan, Speed
@@ -18,7 +18,7 @@ from engram_local.sizing.render.document import (
     Topic,
     Value,
 )
-from engram_local.sizing.render.numbers import in_unit, unit_of
+from engram_local.sizing.render.numbers import UNKNOWN, in_unit, span, unit_of
 from engram_local.sizing.report import ModelReport
 from engram_local.units import format_count
 
@@ -53,7 +53,9 @@ def speed_section(model: ModelReport) -> Section:
     if plan.tier is not None:
         blocks.append(Sentence("Without waiting for rows of the n-gram table."))
     if not plan.fits:
-        blocks.append(Sentence("It does not fit; as fast it would be if it did."))
+        blocks.append(
+            Sentence("It does not fit: this is how fast it would be if it did.")
+        )
     return Section(topic=Topic.SPEED, blocks=tuple(blocks))
 
 
@@ -81,12 +83,13 @@ def _grid(gpu: str, weights: str, cells: list[Cell]) -> Table:
     has_tiers = any(cell.tier is not None for cell in cells)
     unit_bytes, unit = unit_of(max(max(c.vram_bytes, c.ram_bytes) for c in cells))
     texts = ["context", *(["table"] if has_tiers else []), "where"]
-    numbers = [f"VRAM, {unit}", f"RAM, {unit}", "answer, tok/s", "prompt, tok/s", ""]
+    numbers = ["VRAM", "RAM", "answer/s", "prompt/s", ""]
     by_context = groupby(cells, key=lambda cell: cell.n_ctx)
     rows = (_grid_row(_taken(list(cells)), unit_bytes) for _, cells in by_context)
     longest = format_count(max(cell.longest_ctx for cell in cells))
     return Table(
-        title=f"{weights}, {gpu or 'this computer'}: longest context {longest} tokens",
+        title=f"{weights}, {gpu or 'this computer'}: longest context {longest} tokens; "
+        f"sizes in {unit}, speeds in tokens per s",
         columns=(
             *(Column(title, is_number=False) for title in texts),
             *map(Column, numbers),
@@ -108,10 +111,16 @@ def _grid_row(cell: Cell, unit_bytes: int) -> Row:
         Value(_where(cell)),
         Value(in_unit(cell.vram_bytes, unit_bytes)),
         Value(in_unit(cell.ram_bytes, unit_bytes)),
-        Value(interval_value(cell.decode_per_s).text if cell.fits else "-"),
-        Value(interval_value(cell.prompt_per_s).text if cell.fits else "-"),
+        _span(cell.decode_per_s, cell),
+        _span(cell.prompt_per_s, cell),
         Value("", Source.ESTIMATED),
     )
+
+
+def _span(interval: Interval | None, cell: Cell) -> Value:
+    if not cell.fits:
+        return NONE
+    return Value(UNKNOWN if interval is None else span(interval))
 
 
 def _where(cell: Cell) -> str:

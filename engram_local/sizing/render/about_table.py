@@ -110,7 +110,12 @@ def _reads(model: ModelReport, hardware: Hardware) -> Table:
                 _rate(tier.prompt_reads_per_s),
             ),
             (
-                Value("reads/s the drive gives at that depth"),
+                Value("reads that are on their way at once"),
+                Value(number(decode), Source.ESTIMATED),
+                Value(number(MOST_IN_FLIGHT), Source.ESTIMATED),
+            ),
+            (
+                Value("reads/s the drive gives then"),
                 _figure(reads_per_s(drive, decode)),
                 _figure(reads_per_s(drive, MOST_IN_FLIGHT)),
             ),

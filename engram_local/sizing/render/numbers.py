@@ -47,6 +47,12 @@ def between(interval: Interval) -> str:
     return value if low == high else f"{value} ({low} to {high})"
 
 
+def span(interval: Interval) -> str:
+    """Return the same in fewer characters, for a narrow column: `36 (15-51)`."""
+    low, value, high = map(number, (interval.low, interval.value, interval.high))
+    return value if low == high else f"{value} ({low}-{high})"
+
+
 def bandwidth(bytes_per_s: float) -> str:
     """Return a bandwidth as datasheets write it: `83 GB/s`, `1,008 GB/s`."""
     gb_per_s = bytes_per_s / 1e9

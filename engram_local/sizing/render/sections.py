@@ -38,7 +38,7 @@ def document_of(report: Report) -> Document:
         title=harmless(f"{names} on {computer_name(report.hardware)}"),
         origin=harmless(f"engram-local {report.version}, {report.date}"),
         command=harmless(report.command),
-        comparison=_comparison(models) if len(models) > 1 else None,
+        comparison=_comparison(models, unit[1]) if len(models) > 1 else None,
         computer=computer_section(report.hardware),
         models=models,
     )
@@ -48,9 +48,7 @@ def _largest_bytes(plan: Plan) -> int:
     return max(plan.vram_bytes, plan.ram_bytes)
 
 
-def _model(
-    model: ModelReport, report: Report, unit_bytes: int, unit: str
-) -> ModelPart:
+def _model(model: ModelReport, report: Report, unit_bytes: int, unit: str) -> ModelPart:
     sections = (
         inputs_section(model, report.request),
         memory_section(model, report.hardware),
@@ -91,9 +89,10 @@ def _speed(plan: Plan) -> str:
     return f"{between(rate)} tok/s {MARKS[rate.source]}"
 
 
-def _comparison(models: tuple[ModelPart, ...]) -> Table:
-    heads = [name for name, _ in models[0].key_values]
+def _comparison(models: tuple[ModelPart, ...], unit: str) -> Table:
+    heads = ("answer/s", "prompt/s", "VRAM", "RAM", "longest")
     return Table(
+        title=f"sizes in {unit}, speeds in tokens per s, longest context in tokens",
         columns=(
             Column("model", is_number=False),
             Column("fits?", is_number=False),

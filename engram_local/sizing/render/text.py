@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from io import StringIO
 
 from rich.box import Box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.style import Style
 from rich.table import Table as RichTable
@@ -66,7 +66,9 @@ def render_text(report: Report, *, width: int = 80, color: bool = False) -> str:
         emoji=False,
         highlight=False,
     )
-    console.print(Group(*_document(document)))
+    for block in _document(document):
+        whole = isinstance(block, Text) and bool(block.no_wrap)
+        console.print(block, soft_wrap=whole)
     lines = out.getvalue().replace(_FIXED_SPACE, " ").split("\n")
     return "\n".join(line.rstrip() for line in lines)
 
@@ -104,7 +106,8 @@ def _block(block: Block) -> Iterator[RenderableType]:
         yield Padding(Text(block.text), (0, 0, 0, 2))
     elif isinstance(block, CommandLine):
         yield Padding(Text(block.title, _DIM), (0, 0, 0, 2))
-        yield Padding(Text(block.line, _BOLD), (0, 0, 0, 4))
+        # Not wrapped: it is there to be copied.
+        yield Text(f"    {block.line}", _BOLD, no_wrap=True)
     else:
         if block.title:
             yield Padding(Text(block.title, _BOLD), (0, 0, 0, 2))
@@ -116,37 +119,35 @@ def _table(table: Table) -> RichTable:
         box=_RULES,
         show_edge=False,
         show_header=any(column.title for column in table.columns[1:]),
-        padding=(0, 1),
-        pad_edge=True,
+        padding=(0, 0, 0, 1),
         header_style=_DIM,
     )
     for column in table.columns:
         drawn.add_column(
             Text(column.title),
             justify="right" if column.is_number else "left",
-            vertical="bottom" if column.is_number else "top",
+            overflow="fold",
         )
+    marked = [any(value.mark for value in cells) for cells in zip(*table.rows)]
     n_terms = len(table.rows) - table.n_last
     for index, row in enumerate(table.rows):
-        last = index == n_terms - 1 and table.n_last > 0
-        cells = zip(row, table.columns, strict=True)
-        drawn.add_row(
-            *(_cell(value, column.is_number) for value, column in cells),
-            end_section=last,
-        )
+        cells = map(_cell, row, marked)
+        drawn.add_row(*cells, end_section=index == n_terms - 1 and table.n_last > 0)
     return drawn
 
 
-def _cell(value: Value, is_number: bool) -> Text:
+def _cell(value: Value, has_marks: bool) -> Text:
     text = Text(value.text)
     if value.mark:
         text.append(_FIXED_SPACE * bool(value.text) + value.mark, _DIM)
-    elif is_number:
+    elif has_marks and value.text:
         text.append(_FIXED_SPACE * 2)
     return text
 
 
 def _legend(document: Document) -> Iterator[RenderableType]:
     for source in document.sources:
-        yield Text.assemble("  ", (MARKS[source], _BOLD), "  ", (MEANINGS[source], _DIM))
+        yield Text.assemble(
+            "  ", (MARKS[source], _BOLD), "  ", (MEANINGS[source], _DIM)
+        )
     yield Text(f"  {document.origin}: {document.command}", _DIM)
