@@ -1,4 +1,4 @@
-"""What a report says about the computer: names, sizes and rates, each with its source."""
+"""What a report says about the computer: sizes and rates, each with its source."""
 
 from __future__ import annotations
 

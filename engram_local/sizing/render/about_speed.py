@@ -7,7 +7,7 @@ from itertools import groupby
 from engram_local.figures import Interval, Source
 from engram_local.sizing.choice import Place
 from engram_local.sizing.grid import Cell
-from engram_local.sizing.plan import Plan, Speed
+from engram_local.sizing.plan import Plan
 from engram_local.sizing.render.about_table import bound_value, interval_value
 from engram_local.sizing.render.document import (
     Block,
@@ -28,9 +28,6 @@ PLACES = {
     Place.NOWHERE: "no fit",
 }
 """Of the weights; short, for a column."""
-
-NONE = Value("-")
-"""The speed of what does not fit."""
 
 Row = tuple[Value, ...]
 
@@ -83,7 +80,7 @@ def _grid(gpu: str, weights: str, cells: list[Cell]) -> Table:
     has_tiers = any(cell.tier is not None for cell in cells)
     unit_bytes, unit = unit_of(max(max(c.vram_bytes, c.ram_bytes) for c in cells))
     texts = ["context", *(["table"] if has_tiers else []), "where"]
-    numbers = ["VRAM", "RAM", "answer/s", "prompt/s", ""]
+    numbers = ["VRAM", "RAM", "answer/s", "prompt/s"]
     by_context = groupby(cells, key=lambda cell: cell.n_ctx)
     rows = (_grid_row(_taken(list(cells)), unit_bytes) for _, cells in by_context)
     longest = format_count(max(cell.longest_ctx for cell in cells))
@@ -109,18 +106,19 @@ def _grid_row(cell: Cell, unit_bytes: int) -> Row:
         Value(format_count(cell.n_ctx)),
         *tier,
         Value(_where(cell)),
-        Value(in_unit(cell.vram_bytes, unit_bytes)),
-        Value(in_unit(cell.ram_bytes, unit_bytes)),
+        Value(in_unit(cell.vram_bytes, unit_bytes), Source.ESTIMATED),
+        Value(in_unit(cell.ram_bytes, unit_bytes), Source.ESTIMATED),
         _span(cell.decode_per_s, cell),
         _span(cell.prompt_per_s, cell),
-        Value("", Source.ESTIMATED),
     )
 
 
-def _span(interval: Interval | None, cell: Cell) -> Value:
-    if not cell.fits:
-        return NONE
-    return Value(UNKNOWN if interval is None else span(interval))
+def _span(interval: Interval | None, place: Cell | Plan) -> Value:
+    if not place.fits:
+        return Value("-")
+    if interval is None:
+        return Value(UNKNOWN, Source.UNKNOWN)
+    return Value(span(interval), interval.source)
 
 
 def _where(cell: Cell) -> str:
@@ -132,11 +130,11 @@ def key_values(
 ) -> tuple[tuple[str, Value], ...]:
     """Return the numbers that most people came for, by name."""
     plan = model.plan
-    vram_source = Source.ESTIMATED if plan.vram else Source.EXACT
     vram, ram = (in_unit(n, unit_bytes) for n in (plan.vram_bytes, plan.ram_bytes))
+    vram_source = Source.ESTIMATED if plan.vram else Source.EXACT
     return (
-        ("answer, tok/s", interval_value(plan.decode_per_s) if plan.fits else NONE),
-        ("prompt, tok/s", interval_value(plan.prompt_per_s) if plan.fits else NONE),
+        ("answer, tok/s", _span(plan.decode_per_s, plan)),
+        ("prompt, tok/s", _span(plan.prompt_per_s, plan)),
         (f"VRAM, {unit}", Value(vram, vram_source)),
         (f"RAM, {unit}", Value(ram, Source.ESTIMATED)),
         ("longest context", Value(format_count(model.longest_ctx), Source.ESTIMATED)),

@@ -1,9 +1,10 @@
 """A report as JSON: bytes are integers, rates are floats, what is unknown is null.
 
-Keys end in their unit (`_bytes`, `_s`, `_per_s`; `_ctx` counts tokens). A number with a
-source is `{"value", "source"}`, with a range `{"low", "value", "high", "source"}`, a part
-of a memory `{"name", "n_bytes", "source"}`; other numbers of a model have its `source`.
-The keys: docs/report-json.md. They stay within a `schema_version`; new ones may be added.
+Keys end in their unit (`_bytes`, `_s`, `_per_s`; `_ctx` counts tokens). A number with
+its source is `{"value", "source"}`, with a range `{"low", "value", "high", "source"}`,
+a part of a memory `{"name", "n_bytes", "source"}`; other numbers have the `source` that
+stands beside them. The keys: docs/report-json.md. Within a `schema_version` they stay,
+and new ones may be added.
 """
 
 from __future__ import annotations

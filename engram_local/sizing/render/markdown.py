@@ -28,7 +28,7 @@ _SPECIAL = re.compile(r"[\\`*\[\]|~#$]|(?<!\w)_|_(?!\w)")
 
 
 def render_markdown(report: Report) -> str:
-    """Return the report; nothing in its names is taken for markup. Ends in a newline."""
+    """Return the report, ending in a newline; names are never taken for markup."""
     document = document_of(report)
     return "\n".join(_document(document)) + "\n"
 

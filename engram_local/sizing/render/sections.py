@@ -1,4 +1,4 @@
-"""A report -> a document: what is said, in which order. Text, Markdown and HTML draw it."""
+"""A report -> a document: what is said, in which order."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def _section(section: Section) -> Iterator[RenderableType]:
     yield Text(f"\n{section.topic.upper()}", Style(bold=True, color="cyan"))
     for index, block in enumerate(section.blocks):
         previous = section.blocks[index - 1] if index else None
-        if isinstance(block, Table) and index or isinstance(previous, Table):
+        if previous and Table in (type(block), type(previous)):
             yield Text("")
         yield from _block(block)
 
@@ -122,18 +122,27 @@ def _table(table: Table) -> RichTable:
         padding=(0, 0, 0, 1),
         header_style=_DIM,
     )
-    for column in table.columns:
+    for index, column in enumerate(table.columns):
         drawn.add_column(
             Text(column.title),
+            min_width=None if index else _name_width(table),
             justify="right" if column.is_number else "left",
             overflow="fold",
         )
-    marked = [any(value.mark for value in cells) for cells in zip(*table.rows)]
+    marked = [
+        any(value.mark for value in cells) for cells in zip(*table.rows, strict=True)
+    ]
     n_terms = len(table.rows) - table.n_last
     for index, row in enumerate(table.rows):
         cells = map(_cell, row, marked)
         drawn.add_row(*cells, end_section=index == n_terms - 1 and table.n_last > 0)
     return drawn
+
+
+def _name_width(table: Table) -> int:
+    """Return the width at which the names of rows are not cut within a word."""
+    words = [word for row in table.rows for word in row[0].text.split()]
+    return min(20, max(map(len, words), default=1) + 1)
 
 
 def _cell(value: Value, has_marks: bool) -> Text:
