@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from engram_local.figures import Figure, weakest
+from engram_local.figures import Figure, Source, weakest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +144,9 @@ class Ram:
     rows_per_s: Figure | None = None
     """Random rows of 64 to 512 bytes with one thread."""
 
+    source: Source = Source.MEASURED
+    """Of its sizes: found on this machine, or given."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
@@ -161,6 +164,9 @@ class Gpu:
     compute: Compute = Compute()
     unified: bool = False
     """Whether its memory is the system's RAM."""
+
+    source: Source = Source.MEASURED
+    """Of its sizes: found on this machine, or given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

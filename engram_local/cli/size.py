@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import sys
 from datetime import date
 from pathlib import Path
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from engram_local.sizing.request import Request
 
 _DOES_NOT_FIT = 4
+_PIPE_COLUMNS, _LEAST_COLUMNS, _MOST_COLUMNS = 100, 60, 140
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -161,8 +164,30 @@ def _with_gpu(hardware: Hardware, name: str) -> Hardware:
 
 
 def _print(args: argparse.Namespace, report: Report) -> None:
-    for m in report.models:
-        print(m.spec.name, m.verdict, m.plan, m.longest_ctx, m.commands, sep="\n  ")
+    if args.json:
+        from engram_local.sizing.render.json_report import render_json
+
+        print(render_json(report))
+    elif args.markdown:
+        from engram_local.sizing.render.markdown import render_markdown
+
+        print(render_markdown(report))
+    elif args.csv:
+        from engram_local.sizing.render.csv_grid import render_csv
+
+        print(render_csv(report), end="")
+    else:
+        _print_text(report)
+
+
+def _print_text(report: Report) -> None:
+    from engram_local.sizing.render.text import render_text
+
+    is_terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if is_terminal else _PIPE_COLUMNS
+    color = is_terminal and "NO_COLOR" not in os.environ
+    width = max(_LEAST_COLUMNS, min(width, _MOST_COLUMNS))
+    print(render_text(report, width=width, color=color))
 
 
 def _write_html(path: Path, report: Report) -> None:

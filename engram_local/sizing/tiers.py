@@ -28,7 +28,8 @@ _UNIQUE = {1: 0.35, 2: 0.80, 3: 0.945, 4: 0.983}
 """Part of the n-grams of 2,048 tokens of English prose that differ, by length: the
 book pages of models/eval/general.txt in the default model's tokens."""
 
-_MOST_IN_FLIGHT = 64
+MOST_IN_FLIGHT = 64
+"""Reads that a prompt keeps on their way at once."""
 
 _GROWTH = 0.7
 """Exponent of a drive's rate over its depth: 19,000 at 1 and 600,000 at 128."""
@@ -80,6 +81,22 @@ class Pace:
 
     decode: Time | None
     prompt: Time | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """Tokens per second at one part of rows that are not in RAM; None if unknown."""
+
+    decode_per_s: Interval | None
+    prompt_per_s: Interval | None
+
+
+def rates_at(
+    spec: ModelSpec, weights: Weights, pace: Pace, drive: Drive, missing_part: float
+) -> Rates:
+    """Return the speed if this part of all rows, 0 to 1, comes from the drive."""
+    waits = _Waits(spec, weights, pace, drive, (missing_part,) * 3)
+    return Rates(decode_per_s=waits.decode_per_s(), prompt_per_s=waits.prompt_per_s())
 
 
 def reads_of_token(spec: ModelSpec, weights: Weights, *, in_prompt: bool) -> float:
@@ -204,7 +221,7 @@ class _Waits:
         return "drive reads" if reading.value > time.seconds.value else time.bound
 
     def _prompt_reading(self) -> Interval | None:
-        return self._gather(self._prompt_reads, _MOST_IN_FLIGHT)
+        return self._gather(self._prompt_reads, MOST_IN_FLIGHT)
 
     def _gather(self, reads: float, in_flight: float) -> Interval | None:
         """Return the seconds for `reads`, of which so many are on their way at once."""

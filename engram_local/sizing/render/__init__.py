@@ -1,0 +1,1 @@
+"""How a sizing report is shown: text, Markdown, HTML, JSON, CSV."""

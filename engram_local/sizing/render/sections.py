@@ -1,0 +1,109 @@
+"""A report -> a document: what is said, in which order."""
+
+from __future__ import annotations
+
+from engram_local.sizing.plan import Plan
+from engram_local.sizing.render.about_computer import computer_name, computer_section
+from engram_local.sizing.render.about_memory import memory_section
+from engram_local.sizing.render.about_model import (
+    commands_section,
+    inputs_section,
+    notes_section,
+)
+from engram_local.sizing.render.about_speed import (
+    key_values,
+    speed_section,
+    what_if_section,
+)
+from engram_local.sizing.render.about_table import table_section
+from engram_local.sizing.render.document import (
+    MARKS,
+    Column,
+    Document,
+    ModelPart,
+    Table,
+    Value,
+    harmless,
+)
+from engram_local.sizing.render.numbers import between, unit_of
+from engram_local.sizing.report import ModelReport, Report
+
+
+def document_of(report: Report) -> Document:
+    """Return all that a report says, ready to be drawn."""
+    unit = unit_of(max(_largest_bytes(model.plan) for model in report.models))
+    models = tuple(_model(model, report, *unit) for model in report.models)
+    names = ", ".join(model.spec.name for model in report.models)
+    return Document(
+        title=harmless(f"{names} on {computer_name(report.hardware)}"),
+        origin=harmless(f"engram-local {report.version}, {report.date}"),
+        command=harmless(report.command),
+        comparison=_comparison(models, unit[1]) if len(models) > 1 else None,
+        computer=computer_section(report.hardware),
+        models=models,
+    )
+
+
+def _largest_bytes(plan: Plan) -> int:
+    return max(plan.vram_bytes, plan.ram_bytes)
+
+
+def _model(model: ModelReport, report: Report, unit_bytes: int, unit: str) -> ModelPart:
+    sections = (
+        inputs_section(model, report.request),
+        memory_section(model, report.hardware),
+        table_section(model, report.hardware),
+        speed_section(model),
+        what_if_section(model),
+        commands_section(model),
+        notes_section(model),
+    )
+    return ModelPart(
+        report=model,
+        name=harmless(f"{model.spec.name} {model.plan.weights.name}"),
+        outcome=model.verdict.outcome.value,
+        verdict=harmless(_verdict(model)),
+        key_values=key_values(model, unit_bytes, unit),
+        sections=tuple(section for section in sections if section is not None),
+    )
+
+
+def _verdict(model: ModelReport) -> str:
+    """Return one line: the answer, the speed, what binds, the cheapest change."""
+    plan, verdict = model.plan, model.verdict
+    words = f"{model.spec.name} {plan.weights.name} {verdict.outcome}"
+    words += f" at a context of {plan.n_ctx:,} tokens"
+    if plan.fits:
+        words += f": {_speed(plan)}, limited by {verdict.binding}"
+    else:
+        words += f": {verdict.binding}"
+    if verdict.change is None:
+        return f"{words}."
+    return f"{words}. Cheapest change: {verdict.change}."
+
+
+def _speed(plan: Plan) -> str:
+    rate = plan.decode_per_s
+    if rate is None:
+        return "speed unknown"
+    return f"{between(rate)} tok/s {MARKS[rate.source]}"
+
+
+def _comparison(models: tuple[ModelPart, ...], unit: str) -> Table:
+    heads = ("answer/s", "prompt/s", "VRAM", "RAM", "longest")
+    return Table(
+        title=f"sizes in {unit}, speeds in tokens per s, longest context in tokens",
+        columns=(
+            Column("model", is_number=False),
+            Column("fits?", is_number=False),
+            *map(Column, heads),
+        ),
+        rows=tuple(
+            (
+                Value(model.name),
+                Value(model.outcome),
+                *(value for _, value in model.key_values),
+            )
+            for model in models
+        ),
+    )
