@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from engram_local.formats import engram_gguf
 from engram_local.formats.backbone import read_backbone
-from engram_local.formats.header import Header, TensorInfo, read_header
+from engram_local.formats.header import Header, TensorInfo
+from engram_local.formats.split import read_model_header
+from engram_local.formats.weights import tables
 from engram_local.memory.module import MemoryModule
 from engram_local.units import escape_control, format_bytes, format_count
 
 Facts = dict[str, Any]
-
-_NATIVE_TABLE = re.compile(
-    r"per_layer_token_embd\.weight|blk\.\d+\.engram_embd\.weight"
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the facts."""
-    facts = collect(read_header(args.file))
+    facts = collect(read_model_header(args.file))
     print(json.dumps(facts, indent=2) if args.json else _as_text(facts))
     return 0
 
@@ -57,11 +54,7 @@ def _model_facts(header: Header) -> Facts:
         "vocab_size": spec.fingerprint.vocab_size,
         "context_length": spec.context_length,
         "tokens_sha256": spec.fingerprint.tokens_sha256,
-        "native_tables": [
-            _tensor_facts(tensor)
-            for tensor in header.tensors.values()
-            if _NATIVE_TABLE.fullmatch(tensor.name)
-        ],
+        "native_tables": [_tensor_facts(tensor) for tensor in tables(header)],
     }
 
 

@@ -223,9 +223,14 @@ def _tables(header: Header) -> dict[int, TensorInfo]:
 
 def _shapes(engram: _Engram) -> tuple[TableShape, ...]:
     found = _tables(engram.keys.header)
-    layer_ids = sorted(found)
+    layer_ids = tuple(sorted(found))
     if engram.name("layer_ids"):
-        layer_ids = list(engram.numbers("layer_ids"))
+        layer_ids = engram.numbers("layer_ids")
+    if len(set(layer_ids)) != len(layer_ids) or found.keys() - set(layer_ids):
+        raise FormatError(
+            f"{engram.keys.header.path}: layers {list(layer_ids)} should have a table, "
+            f"{sorted(found)} do"
+        )
     shapes = (
         _shape(engram, line, layer_id, found.get(layer_id))
         for line, layer_id in enumerate(layer_ids)

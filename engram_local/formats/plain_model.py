@@ -49,7 +49,7 @@ def describe(keys: ModelKeys) -> ModelSpec:
         + (header.tensor("token_embd.weight").n_elements if tied else 0)
         + counts[Part.EXPERTS] * n_used // max(n_experts, 1),
         context_length=keys.integer("context_length"),
-        vocab_size=_vocab_size(keys),
+        vocab_size=vocab_size(keys),
         hidden_size=keys.integer("embedding_length"),
         n_layers=keys.n_layers * n_passes(keys),
         n_heads=keys.largest("attention.head_count") or 1,
@@ -71,7 +71,8 @@ def with_notes(spec: ModelSpec, *notes: str) -> ModelSpec:
     return replace(spec, notes=spec.notes + notes)
 
 
-def _vocab_size(keys: ModelKeys) -> int:
+def vocab_size(keys: ModelKeys) -> int:
+    """Return the tokens of the vocabulary, else the rows of the embedding."""
     header = keys.header
     if "tokenizer.ggml.tokens" in header.metadata:
         return len(header.texts("tokenizer.ggml.tokens"))

@@ -8,9 +8,10 @@ from engram_local.errors import FormatError
 from engram_local.formats.header import Header, TensorInfo
 from engram_local.formats.model_keys import ModelKeys
 from engram_local.formats.native_table import read_table_spec
-from engram_local.formats.plain_model import describe
+from engram_local.formats.plain_model import describe, vocab_size
 from engram_local.model_spec import ModelSpec, StateGroup, TableShape
 from engram_local.spec import Boundary, HashSpec, LayerSpec, MemorySpec, Window
+from engram_local.units import format_count
 
 _ARCHITECTURE = "qwen4exp"
 _TABLE = "per_layer_token_embd.weight"
@@ -28,9 +29,10 @@ def read_model(header: Header) -> ModelSpec:
     spec = describe(keys)
     if not keys.has("ple.layers"):
         return spec
-    layer_id, constants, table = _layer_id(keys), _read_hash(keys), _table(keys)
+    constants = _read_hash(keys)
+    table = _table(keys, constants.n_rows)
     shape = TableShape(
-        layer_id=layer_id,
+        layer_id=_layer_id(keys),
         n_rows=table.shape[1],
         width=table.shape[0],
         rows_per_token=constants.n_slots,
@@ -49,13 +51,13 @@ def read_memory_spec(header: Header) -> MemorySpec:
     that are not read here.
     """
     keys = ModelKeys.of(header)
+    constants = _read_hash(keys)
     layer = LayerSpec(
         layer_id=_layer_id(keys),
-        hash=_read_hash(keys),
-        table=read_table_spec(header, _table(keys)),
+        hash=constants,
+        table=read_table_spec(header, _table(keys, constants.n_rows)),
     )
-    vocab_size = len(header.texts("tokenizer.ggml.tokens"))
-    return MemorySpec(layers=(layer,), n_canonical=vocab_size)
+    return MemorySpec(layers=(layer,), n_canonical=vocab_size(keys))
 
 
 def _layer_id(keys: ModelKeys) -> int:
@@ -80,13 +82,18 @@ def _read_hash(keys: ModelKeys) -> HashSpec:
     return constants
 
 
-def _table(keys: ModelKeys) -> TensorInfo:
+def _table(keys: ModelKeys, n_rows: int) -> TensorInfo:
     table = keys.header.tensor(_TABLE)
     width = keys.integer("embedding_length_per_layer_input")
     if len(table.shape) != 2 or table.shape[0] != width:
         raise FormatError(
             f"{keys.header.path}: {_TABLE} has the shape {table.shape}, rows of "
             f"{width} values are needed"
+        )
+    if table.shape[1] < n_rows:
+        raise FormatError(
+            f"{keys.header.path}: the hash reaches {format_count(n_rows)} rows, "
+            f"{_TABLE} has {format_count(table.shape[1])}"
         )
     return table
 
