@@ -53,10 +53,9 @@ def plans_of(spec: ModelSpec, request: Request, hardware: Hardware) -> list[Plan
 def _rank(spec: ModelSpec, plan: Plan, hardware: Hardware) -> tuple[float, ...]:
     place = place_of(spec, plan, hardware)
     bits = bits_per_weight(spec, plan.weights)
-    no_space = plan.missing_disk_bytes > 0
     if place is Place.NOWHERE or bits > _GOOD_BITS:
-        return (place, no_space, 1, bits)
-    return (place, no_space, 0, -bits)
+        return (place, 1, bits)
+    return (place, 0, -bits)
 
 
 def bits_per_weight(spec: ModelSpec, weights: Weights) -> float:

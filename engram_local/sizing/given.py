@@ -74,6 +74,8 @@ def apply(hardware: Hardware, given: Given) -> Hardware:
         DRIVE: drive != hardware.drive,
     }
     notes = _notes(hardware.notes, changed)
+    if changed[GPU] or changed[RAM]:  # another computer: its drive is not full yet
+        drive = replace(drive, free_bytes=None)
     return replace(hardware, cpu=cpu, ram=ram, gpus=gpus, drive=drive, notes=notes)
 
 
