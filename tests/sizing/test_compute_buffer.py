@@ -77,7 +77,7 @@ def test_unknown_head_is_assumed_to_be_wide() -> None:
 
 
 def test_latent_keys_make_every_query_as_wide() -> None:
-    latent = spec_8b(head_size=0, caches=[[576, 0, 0, 1]])
+    latent = spec_8b(head_size=192, caches=[[576, 0, 0, 1]])
     assert bound(latent) - bound(spec_8b()) == 2 * 4 * 512 * (32 * 576 - 4096)
 
 
@@ -85,6 +85,17 @@ def test_batches_in_flight_have_inputs_of_their_own() -> None:
     mask_bytes, hidden_bytes = 2 * 512 * 32768, 4 * 512 * 4096
     more = bound(spec_8b(), n_copies=4) - bound(spec_8b())
     assert more == 3 * mask_bytes + 4 * hidden_bytes
+    experts = spec_8b(n_experts=32, n_experts_used=2)
+    more = bound(experts, n_copies=4) - bound(experts)
+    assert more == 3 * mask_bytes + 8 * hidden_bytes
+
+
+def test_quantized_cache_is_unpacked_for_attention() -> None:
+    peak = bound(spec_8b(ffn_size=1), unpacked_cache=True)
+    assert peak - bound(spec_8b(ffn_size=1)) > MIB * 100
+    unpacked = [bound(spec_8b(), unpacked_cache=True, n_ctx=n) for n in (65536, 131072)]
+    values, mask = 65536 * 2048, 512 * 65536
+    assert unpacked[1] - unpacked[0] == 2 * values + 2 * mask
 
 
 def test_experts_in_ram_are_copied() -> None:
