@@ -206,7 +206,11 @@ def _preflight(args: argparse.Namespace, settings: Settings) -> Preflight:
     if args.no_fit:
         return Preflight(settings=settings, notes=())
     model = model_of(args) or default_model()
-    return prepare(open_spec(str(model)), settings, look(model))
+    try:
+        spec = open_spec(str(model))
+    except FileError:  # loading says more about what is wrong with a file
+        return Preflight(settings=settings, notes=())
+    return prepare(spec, settings, look(model))
 
 
 def read_text(path: Path) -> str:

@@ -16,11 +16,9 @@ from engram_local.sizing.compute_buffer import compute_buffer_bytes
 from engram_local.sizing.request import Request
 from engram_local.units import MIB
 
-DRIVER_BYTES = 600 * MIB
-"""Of the first GPU: 0.50 to 0.52 GiB were seen on seven loads of one card."""
-
-NEXT_DRIVER_BYTES = 64 * MIB
-"""Of each further GPU: 0.55 to 0.60 GiB in all were seen on three cards."""
+DRIVER_BYTES = 616 * MIB
+"""Of each GPU: 0.45 to 0.60 GiB are left over in 33 published loads (docs/accuracy.md);
+several CUDA cards of one machine take less."""
 
 _COPIES = 4  # GGML_SCHED_MAX_COPIES
 
@@ -89,13 +87,12 @@ def gpu_terms(
     cache = _share(all_cache_bytes(spec, request, n_ctx), on_gpu, spec)
     state = _share(state_bytes(spec, request), on_gpu, spec)
     compute = compute_bytes(spec, weights, request, placement, n_gpus)
-    driver = DRIVER_BYTES + (n_gpus - 1) * NEXT_DRIVER_BYTES
     terms = (
         Term("weights", split.gpu_bytes, exact),
         Term("KV cache", cache, _layer_source(spec, on_gpu)),
         Term("recurrent state", state, _layer_source(spec, on_gpu)),
         Term("compute buffers", n_gpus * compute, Source.ESTIMATED),
-        Term("driver", driver, Source.ESTIMATED),
+        Term("driver", n_gpus * DRIVER_BYTES, Source.ESTIMATED),
     )
     return tuple(term for term in terms if term.n_bytes)
 
@@ -154,6 +151,7 @@ def compute_bytes(
         n_seqs=request.n_sequences,
         unified=request.unified,
         n_copies=_COPIES if everything and n_gpus > 1 else 1,
+        unpacked_cache=n_gpus > 0 and request.quantizes_cache,
         copied_expert_bytes=experts if placement.n_cpu_experts else 0,
     )
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engram_local.model_spec import ModelSpec
+from engram_local.model_spec import CacheGroup, ModelSpec
 from engram_local.sizing.cache import cache_cells
 from engram_local.units import MIB
 

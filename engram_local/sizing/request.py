@@ -54,6 +54,11 @@ class Request:
         if self.n_gpu_layers is not None and self.n_gpu_layers < 0:
             raise UsageError(f"{self.n_gpu_layers} layers on a GPU are not possible")
 
+    @property
+    def quantizes_cache(self) -> bool:
+        """Whether keys or values are kept in fewer than 16 bits."""
+        return "q" in self.cache_type_k + self.cache_type_v
+
     def context_of(self, spec: ModelSpec) -> int:
         """Return the tokens of context for this model, as llama.cpp rounds them."""
         asked = DEFAULT_CONTEXT if self.n_ctx is None else self.n_ctx

@@ -15,7 +15,8 @@ from docs.accuracy.published import (
     load_speeds,
 )
 from engram_local.model_spec import CacheGroup, Part
-from engram_local.sizing.compute_buffer import cache_cells, compute_buffer_bytes
+from engram_local.sizing.cache import cache_cells
+from engram_local.sizing.compute_buffer import compute_buffer_bytes
 from engram_local.units import MIB
 
 LOADS = load_published()

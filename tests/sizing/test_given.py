@@ -8,7 +8,7 @@ import pytest
 
 from engram_local.errors import UsageError
 from engram_local.figures import Figure, Source
-from engram_local.hardware import Cpu, DepthRate, Drive, Gpu, Hardware, Ram
+from engram_local.hardware import Compute, Cpu, DepthRate, Drive, Gpu, Hardware, Ram
 from engram_local.sizing.given import Given, apply
 from engram_local.units import GIB
 
@@ -48,11 +48,17 @@ def test_a_named_gpu_replaces_all_that_are_here() -> None:
     assert gpu.bytes_per_s == Figure(1008e9, Source.DATASHEET)
     assert gpu.compute.flops_per_s == Figure(165.2e12, Source.DATASHEET)
     assert gpu.host_bytes_per_s == Figure(16 * 1.969e9, Source.DATASHEET)
-    assert (hardware.ram, hardware.drive, hardware.cpu) == (
-        HERE.ram,
-        HERE.drive,
-        HERE.cpu,
-    )
+    # What lies on this computer's drive says nothing of another one's.
+    drive = replace(HERE.drive, free_bytes=None)
+    assert (hardware.ram, hardware.drive, hardware.cpu) == (HERE.ram, drive, HERE.cpu)
+
+
+def test_cores_describe_a_processor_of_unknown_speed() -> None:
+    hardware = apply(HERE, Given(n_cores=16))
+    assert hardware.cpu.n_cores == 16
+    assert hardware.cpu.compute == Compute()
+    with pytest.raises(UsageError, match="1 to 1024"):
+        Given(n_cores=0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,167 @@
+"""One plan: placement, limits, tiers and speeds agree with each other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from engram_local.errors import UsageError
+from engram_local.hardware import Hardware
+from engram_local.sizing.choice import Place, choose_plan, place_of
+from engram_local.sizing.plan import (
+    GPU_MARGIN_BYTES,
+    longest_context,
+    make_plan,
+    usable_ram_bytes,
+    usable_vram_bytes,
+)
+from engram_local.sizing.request import Request, choose_weights
+from engram_local.sizing.tiers import Tier
+from engram_local.units import GIB
+from tests.sizing.samples import DENSE, DESKTOP, HUGE, LAPTOP, MOE, SMALL
+
+
+def with_sizes(hardware: Hardware, *, vram_gib: float, ram_gib: float) -> Hardware:
+    ram = replace(
+        hardware.ram,
+        total_bytes=int(ram_gib * GIB),
+        available_bytes=int(ram_gib * GIB),
+    )
+    size = int(vram_gib * GIB)
+    gpus = tuple(
+        replace(gpu, vram_bytes=size, free_bytes=size) for gpu in hardware.gpus
+    )
+    return replace(hardware, ram=ram, gpus=gpus)
+
+
+def test_a_small_model_lies_in_vram() -> None:
+    plan = make_plan(DENSE, DENSE.weights[0], Request(), DESKTOP)
+    assert plan.placement.n_gpu_layers == 33
+    assert plan.fits
+    assert place_of(DENSE, plan, DESKTOP) is Place.ALL
+    assert plan.vram_bytes <= plan.usable_vram_bytes
+    assert plan.tier is None and plan.decode_per_s == plan.near.decode_per_s
+
+
+def test_the_context_is_never_longer_than_trained_nor_silently_so() -> None:
+    def context(n_ctx: int | None) -> int:
+        request = Request(n_ctx=n_ctx)
+        return make_plan(SMALL, SMALL.weights[0], request, LAPTOP).n_ctx
+
+    assert context(None) == 8192
+    assert context(0) == context(10**6) == SMALL.context_length
+    assert context(1000) == 1024
+    assert make_plan(DENSE, DENSE.weights[0], Request(), DESKTOP).n_ctx == 8192
+
+
+@pytest.mark.parametrize("vram_gib", [1, 2, 4, 8, 12, 24])
+@pytest.mark.parametrize("spec", [DENSE, MOE], ids=lambda spec: spec.name)
+def test_vram_is_never_overdrawn(spec, vram_gib: float) -> None:  # type: ignore[no-untyped-def]
+    hardware = with_sizes(DESKTOP, vram_gib=vram_gib, ram_gib=256)
+    plan = make_plan(spec, spec.weights[0], Request(n_ctx=32_768), hardware)
+    assert plan.vram_bytes <= vram_gib * GIB - GPU_MARGIN_BYTES
+    assert plan.fits
+
+
+def test_more_vram_never_puts_less_on_the_gpu() -> None:
+    layers = [
+        make_plan(
+            DENSE,
+            DENSE.weights[0],
+            Request(),
+            with_sizes(DESKTOP, vram_gib=size, ram_gib=64),
+        ).placement.n_gpu_layers
+        for size in (0.5, 1, 2, 3, 4, 5, 6, 8)
+    ]
+    assert layers == sorted(layers)
+    assert layers[0] == 0 and layers[-1] == 33
+
+
+def test_what_is_asked_for_is_not_improved() -> None:
+    plan = make_plan(MOE, MOE.weights[1], Request(n_gpu_layers=49), DESKTOP)
+    assert plan.placement.n_cpu_experts == 0
+    assert plan.missing_vram_bytes > 0 and not plan.fits
+
+
+def test_ram_is_what_is_left_of_it() -> None:
+    assert usable_ram_bytes(DESKTOP) == 60 * GIB
+    assert usable_ram_bytes(with_sizes(DESKTOP, vram_gib=8, ram_gib=64)) == 62 * GIB
+    assert usable_ram_bytes(with_sizes(DESKTOP, vram_gib=8, ram_gib=4)) == 3 * GIB
+
+
+def test_gpus_that_share_ram_take_it() -> None:
+    gpu = replace(
+        DESKTOP.gpus[0], unified=True, vram_bytes=64 * GIB, free_bytes=64 * GIB
+    )
+    shared = replace(with_sizes(DESKTOP, vram_gib=64, ram_gib=64), gpus=(gpu,))
+    assert usable_vram_bytes(shared) == usable_ram_bytes(shared) == 62 * GIB
+    plan = make_plan(DENSE, DENSE.weights[0], Request(), shared)
+    assert plan.usable_ram_bytes + plan.vram_bytes == 62 * GIB
+
+
+def test_a_table_goes_to_the_drive_and_stays_in_ram_where_that_holds_it() -> None:
+    plan = make_plan(MOE, MOE.weights[0], Request(), DESKTOP)
+    assert plan.tier is not None and plan.tier.tier is Tier.MMAP
+    assert plan.tier.cached_part == 1.0
+    small = with_sizes(DESKTOP, vram_gib=24, ram_gib=32)
+    assert make_plan(MOE, MOE.weights[0], Request(), small).tier.cached_part < 1.0  # type: ignore[union-attr]
+
+
+def test_a_tier_that_is_asked_for_is_taken_and_counted() -> None:
+    small = with_sizes(DESKTOP, vram_gib=24, ram_gib=32)
+    plan = make_plan(MOE, MOE.weights[0], Request(), small, tier=Tier.RAM)
+    assert plan.tier is not None and plan.tier.tier is Tier.RAM
+    assert plan.missing_ram_bytes > 0
+
+
+def test_a_computer_without_gpu_gets_speeds_too() -> None:
+    plan = make_plan(DENSE, DENSE.weights[0], Request(), LAPTOP)
+    assert plan.vram == () and plan.fits
+    assert plan.decode_per_s is not None and plan.decode_per_s.value > 0
+    assert place_of(DENSE, plan, LAPTOP) is Place.ALL
+
+
+def test_the_longest_context_fits_and_the_next_does_not() -> None:
+    tight = with_sizes(DESKTOP, vram_gib=8, ram_gib=64)
+    plan = make_plan(DENSE, DENSE.weights[0], Request(), tight)
+    longest = longest_context(DENSE, plan, Request(), tight)
+    assert 8192 <= longest < DENSE.context_length
+
+    def layers(n_ctx: int) -> int:
+        other = make_plan(DENSE, plan.weights, Request(n_ctx=n_ctx), tight)
+        return other.placement.n_gpu_layers if other.fits else -1
+
+    assert layers(longest) == plan.placement.n_gpu_layers
+    assert layers(longest + 256) < plan.placement.n_gpu_layers
+
+
+def test_no_context_at_all_may_fit() -> None:
+    plan = make_plan(HUGE, HUGE.weights[0], Request(), LAPTOP)
+    assert not plan.fits
+    assert longest_context(HUGE, plan, Request(), LAPTOP) == 0
+
+
+def test_weights_are_chosen_by_place_then_by_quality() -> None:
+    assert choose_plan(MOE, Request(), DESKTOP).weights.name == "Q4_K"
+    little = with_sizes(DESKTOP, vram_gib=12, ram_gib=40)
+    assert choose_plan(MOE, Request(), little).weights.name == "Q2_0"
+    large = with_sizes(DESKTOP, vram_gib=40, ram_gib=64)
+    assert choose_plan(MOE, Request(), large).weights.name == "Q2_0"  # all in VRAM
+
+
+def test_weights_that_were_asked_for_are_taken() -> None:
+    little = with_sizes(DESKTOP, vram_gib=12, ram_gib=40)
+    assert choose_plan(MOE, Request(quantization="q4_k"), little).weights.name == "Q4_K"
+    with pytest.raises(UsageError) as error:
+        choose_weights(MOE, "Q5_K_M")
+    assert error.value.hint is not None
+    assert "Q2_0" in error.value.hint and "Q4_K" in error.value.hint
+
+
+def test_nonsense_requests_are_refused() -> None:
+    for request in ({"n_ctx": -1}, {"n_ubatch": 0}, {"n_gpu_layers": -2}):
+        with pytest.raises(UsageError):
+            Request(**request)
+    with pytest.raises(UsageError, match="q3"):
+        Request(cache_type_k="q3")
