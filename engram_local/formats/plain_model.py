@@ -43,16 +43,17 @@ def describe(
     n_experts = keys.integer("expert_count", 0)
     n_used = keys.largest("expert_used_count")
     tied = "output.weight" not in header.tensors
+    head = counts[Part.OUTPUT]
+    if tied:
+        head += header.tensor("token_embd.weight").n_elements
+    experts = counts[Part.EXPERTS] * n_used
     return ModelSpec(
         name=header.text("general.name", header.path.stem),
         architecture=keys.prefix,
         source=Source.EXACT,
         origin=str(header.path),
         n_params=sum(counts.values()),
-        n_active_params=counts[Part.LAYERS]
-        + counts[Part.OUTPUT]
-        + (header.tensor("token_embd.weight").n_elements if tied else 0)
-        + counts[Part.EXPERTS] * n_used // max(n_experts, 1),
+        n_active_params=counts[Part.LAYERS] + head + experts // max(n_experts, 1),
         context_length=keys.integer("context_length"),
         vocab_size=vocab_size(keys),
         hidden_size=keys.integer("embedding_length"),
