@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Literal
 
 from engram_local import catalog
 from engram_local.errors import MismatchError, UnsupportedError
-from engram_local.formats import engram_gguf
+from engram_local.formats import deepseek41, engram_gguf
 from engram_local.formats.backbone import read_backbone
-from engram_local.formats.header import Header, read_header
+from engram_local.formats.header import read_header
 from engram_local.llama.hook import PythonFunction
 from engram_local.llama.runtime import Backbone
 from engram_local.memory.libc import install_bus_error_handler
@@ -79,21 +79,13 @@ def load(
 
 def _read_spec(path: Path) -> BackboneSpec:
     header = read_header(path)
-    reason = _why_not_yet(header)
-    if reason is not None:
+    if deepseek41.matches(header):
         raise UnsupportedError(
-            f"{path} cannot be run: {reason}",
+            f"{path} cannot be run: DeepSeek-V4.1 (deepseek41) is not in this version "
+            "of llama.cpp",
             hint="`engram-local show` tells what is in the file",
         )
     return read_backbone(header)
-
-
-def _why_not_yet(header: Header) -> str | None:
-    if header.architecture == "deepseek41":
-        return "DeepSeek-V4.1 (deepseek41) is not in this version of llama.cpp"
-    if any(key.startswith("deepseek4.engram.") for key in header.metadata):
-        return "it is an early DeepSeek-V4.1 file (deepseek4.engram.*)"
-    return None
 
 
 def _read_module(

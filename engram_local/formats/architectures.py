@@ -113,3 +113,6 @@ DRAFT_LAYERS_CACHED = _names(
 
 DRAFTS = frozenset({"dflash", "eagle3", "gemma4-assistant"})
 """They propose tokens for another model, some with its cache."""
+
+LOOPED = frozenset({"hrm_text", "nanbeige"})
+"""They use the same blocks again (models/hrm-text.cpp, models/nanbeige.cpp)."""

@@ -26,7 +26,7 @@ def read_caches(keys: ModelKeys) -> tuple[CacheGroup, ...]:
     heads = _Heads.read(keys)
     if keys.rules == "deepseek4":
         return _compressed(keys, heads)
-    return (*_attention(keys, heads), *_repeated(keys, heads), *_indexer(keys, heads))
+    return (*_attention(keys, heads), *_router(keys, heads), *_indexer(keys, heads))
 
 
 def read_states(keys: ModelKeys) -> tuple[StateGroup, ...]:
@@ -106,7 +106,7 @@ def _attention(keys: ModelKeys, heads: _Heads) -> tuple[CacheGroup, ...]:
     )
 
 
-def _repeated(keys: ModelKeys, heads: _Heads) -> tuple[CacheGroup, ...]:
+def _router(keys: ModelKeys, heads: _Heads) -> tuple[CacheGroup, ...]:
     """Return the layer that chooses an adapter (models/granite-switch.cpp)."""
     if keys.rules != "graniteswitch":
         return ()

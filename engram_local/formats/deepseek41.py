@@ -51,6 +51,7 @@ _NAMES = {
 
 _CONSTANTS = ("multipliers", "sizes", "pad_id", "token_map")
 _PUBLISHED_ORDERS, _PUBLISHED_HEADS = 4, 8
+_MAX_NGRAM = 64  # as in memory files
 _FP8_ENCODING = "e4m3_e8m0_32_row264"
 
 
@@ -69,12 +70,11 @@ def read_model(header: Header) -> ModelSpec:
     Tables whose hash constants are missing are described by their tensors.
     """
     engram, keys = _Engram.of(header), _model_keys(header)
-    spec = describe(keys)
-    shapes = _shapes(engram)
+    spec = describe(keys, _caches(keys))
+    shapes = _shapes(engram, spec.n_layers)
     spec = replace(
         spec,
         runs_here=False,
-        caches=_caches(keys) if keys.has("attention.compress_ratios") else spec.caches,
         tables=shapes,
         n_params=spec.n_params + _scale_bytes_less(engram, shapes),
     )
@@ -137,7 +137,11 @@ class _Engram:
 
     @property
     def max_ngram(self) -> int:
-        return self.number("max_ngram", _PUBLISHED_ORDERS)
+        longest = self.number("max_ngram", _PUBLISHED_ORDERS)
+        if not 2 <= longest <= _MAX_NGRAM:
+            name = self._needed("max_ngram", longest)
+            raise self.keys.wrong(name, f"is {format_count(longest)}")
+        return longest
 
     @property
     def n_heads(self) -> int:
@@ -221,15 +225,18 @@ def _tables(header: Header) -> dict[int, TensorInfo]:
     return {int(match[1]): tensor for match, tensor in found if match}
 
 
-def _shapes(engram: _Engram) -> tuple[TableShape, ...]:
+def _shapes(engram: _Engram, n_layers: int) -> tuple[TableShape, ...]:
     found = _tables(engram.keys.header)
     layer_ids = tuple(sorted(found))
     if engram.name("layer_ids"):
         layer_ids = engram.numbers("layer_ids")
-    if len(set(layer_ids)) != len(layer_ids) or found.keys() - set(layer_ids):
+    distinct = set(layer_ids)
+    if len(distinct) < len(layer_ids) or not found.keys() <= distinct <= {
+        *range(n_layers)
+    }:
         raise FormatError(
-            f"{engram.keys.header.path}: layers {list(layer_ids)} should have a table, "
-            f"{sorted(found)} do"
+            f"{engram.keys.header.path}: layers {list(layer_ids)} of {n_layers} should "
+            f"have a table, {sorted(found)} do"
         )
     shapes = (
         _shape(engram, line, layer_id, found.get(layer_id))
@@ -292,8 +299,13 @@ def _table_spec(
     return read_table_spec(header, found[layer_id], row_type=row_type)
 
 
-def _caches(keys: ModelKeys) -> tuple[CacheGroup, ...]:
-    """Return the window of all layers, and entries of `ratio` tokens of some."""
+def _caches(keys: ModelKeys) -> tuple[CacheGroup, ...] | None:
+    """Return the window of all layers, and entries of `ratio` tokens of some.
+
+    None where the file does not tell the ratios.
+    """
+    if not keys.has("attention.compress_ratios"):
+        return None
     ratios = keys.integers("attention.compress_ratios")[: keys.n_layers]
     n_heads = keys.largest("attention.head_count_kv", 1)
     window = CacheGroup(
@@ -314,7 +326,7 @@ def _caches(keys: ModelKeys) -> tuple[CacheGroup, ...]:
 
 
 def _notes(engram: _Engram, keys: ModelKeys) -> tuple[str, ...]:
-    notes = ["its cache is computed from its keys; no llama.cpp here confirms it"]
+    notes = ["llama.cpp does not run Engram tables yet, so nothing confirms its cache"]
     if engram.keys.prefix != "deepseek41":
         notes.append("an early file: its keys begin with deepseek4.engram")
     if engram.missing:

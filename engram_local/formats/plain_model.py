@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engram_local.figures import Source
-from engram_local.formats.architectures import DRAFTS, KNOWN
+from engram_local.formats.architectures import DRAFTS, KNOWN, LOOPED
 from engram_local.formats.caches import n_passes, read_caches, read_states
 from engram_local.formats.header import Header
 from engram_local.formats.model_keys import ModelKeys
 from engram_local.formats.weights import count_elements, read_weights, tables
-from engram_local.model_spec import ModelSpec, Part
+from engram_local.model_spec import CacheGroup, ModelSpec, Part
 
 
 def matches(header: Header) -> bool:
@@ -31,30 +31,36 @@ def read_model(header: Header) -> ModelSpec:
     return with_notes(spec, note)
 
 
-def describe(keys: ModelKeys) -> ModelSpec:
-    """Return what the common keys say: all but tables."""
+def describe(
+    keys: ModelKeys, caches: tuple[CacheGroup, ...] | None = None
+) -> ModelSpec:
+    """Return what the common keys say: all but tables.
+
+    caches: where the common keys do not tell them.
+    """
     header = keys.header
     counts = count_elements(keys)
     n_experts = keys.integer("expert_count", 0)
     n_used = keys.largest("expert_used_count")
     tied = "output.weight" not in header.tensors
+    head = counts[Part.OUTPUT]
+    if tied:
+        head += header.tensor("token_embd.weight").n_elements
+    experts = counts[Part.EXPERTS] * n_used
     return ModelSpec(
         name=header.text("general.name", header.path.stem),
         architecture=keys.prefix,
         source=Source.EXACT,
         origin=str(header.path),
         n_params=sum(counts.values()),
-        n_active_params=counts[Part.LAYERS]
-        + counts[Part.OUTPUT]
-        + (header.tensor("token_embd.weight").n_elements if tied else 0)
-        + counts[Part.EXPERTS] * n_used // max(n_experts, 1),
+        n_active_params=counts[Part.LAYERS] + head + experts // max(n_experts, 1),
         context_length=keys.integer("context_length"),
         vocab_size=vocab_size(keys),
         hidden_size=keys.integer("embedding_length"),
         n_layers=keys.n_layers * n_passes(keys),
         n_heads=keys.largest("attention.head_count") or 1,
         ffn_size=_ffn_size(keys, n_used),
-        caches=read_caches(keys),
+        caches=read_caches(keys) if caches is None else caches,
         states=read_states(keys),
         weights=(read_weights(keys),),
         n_experts=n_experts,
@@ -62,7 +68,7 @@ def describe(keys: ModelKeys) -> ModelSpec:
         tied_output=tied,
         n_streams=keys.integer("hyper_connection.count", 1),
         runs_here=keys.prefix in KNOWN,
-        notes=_notes(keys),
+        notes=_notes(keys, guessed=caches is None and keys.rules not in KNOWN),
     )
 
 
@@ -94,14 +100,14 @@ def _ffn_size(keys: ModelKeys, n_used: int) -> int:
     return widest or keys.integer("ssm.inner_size", keys.integer("embedding_length"))
 
 
-def _notes(keys: ModelKeys) -> tuple[str, ...]:
+def _notes(keys: ModelKeys, *, guessed: bool) -> tuple[str, ...]:
     notes = []
     if keys.prefix not in KNOWN:
         notes.append(f"this llama.cpp does not know the architecture {keys.prefix}")
-    if keys.rules not in KNOWN:
+    if guessed:
         notes.append("the size of its cache is an upper bound: grouped-query attention")
     if keys.rules in DRAFTS:
         notes.append("it is a draft model: it runs beside another one only")
-    if n_passes(keys) > 1:
-        notes.append(f"a token goes through its blocks {n_passes(keys)} times")
+    if keys.rules in LOOPED:
+        notes.append("a token goes through its blocks more than once, which takes time")
     return tuple(notes)

@@ -161,6 +161,19 @@ def test_an_impossible_table_ends_in_a_sentence(name: str) -> None:
         describe(header)
 
 
+def test_n_grams_of_any_length_are_not_counted_one_by_one() -> None:
+    keys = BASE | {"engram.max_ngram_size": 2**32 - 1, "engram.head_count": 2**32 - 1}
+    tensors = {**TENSORS, "blk.1.engram_embd.weight": ((64, 9), Q8_0)}
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError, match="max_ngram_size is 4,294,967,295"):
+            describe(make_header("deepseek41", keys, tensors))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 1 << 20
+
+
 def part(number: int, count: int, tensor: str = "t") -> File:
     keys = {
         "general.architecture": (STRING, "llama"),

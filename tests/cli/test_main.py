@@ -7,11 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from engram_local import __version__
 from engram_local.cli import COMMANDS, main
-from tests.fakes import backbone_file, make_memory, memory_file
+from tests.fakes import (
+    UINT16,
+    File,
+    Tensor,
+    backbone_file,
+    make_memory,
+    memory_file,
+)
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,6 +128,25 @@ def test_show_a_model_as_json(
     assert facts["type"] == "model"
     assert (facts["architecture"], facts["n_layers"]) == ("llama", 6)
     assert facts["native_tables"] == []
+
+
+def test_show_a_split_model_with_its_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = backbone_file(), File()
+    for number, part in enumerate((first, second)):
+        part.keys["split.no"] = (UINT16, number)
+        part.keys["split.count"] = (UINT16, 2)
+    second.tensors["per_layer_token_embd.weight"] = Tensor.of(np.zeros((5, 4)))
+    first.write(tmp_path / "m-00001-of-00002.gguf")
+    path = second.write(tmp_path / "m-00002-of-00002.gguf")
+    assert main(["show", str(path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["n_tensors"], facts["n_params"]) == (2, 24 * 8 + 20)
+    table = facts["native_tables"][0]
+    assert (table["name"], table["n_bytes"]) == ("per_layer_token_embd.weight", 80)
+    assert main(["show", str(path)]) == 0
+    assert "5 rows of 4 f32, 80 B, read by llama.cpp" in capsys.readouterr().out
 
 
 def test_show_a_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -196,7 +196,8 @@ def test_its_cache_is_a_window_and_compressed_entries() -> None:
         ("compressed", 18, 0, 2),
     ]
     assert {(g.key_size, g.value_size) for g in spec.caches} == {(512, 0)}
-    assert any("no llama.cpp here confirms it" in note for note in spec.notes)
+    assert any("nothing confirms its cache" in note for note in spec.notes)
+    assert not any("upper bound" in note for note in spec.notes)
 
 
 def test_without_ratios_its_cache_is_an_upper_bound() -> None:
@@ -275,9 +276,13 @@ def test_tables_in_other_files_are_described_but_not_read() -> None:
         ({"primes": [*PRIMES[0], *PRIMES[0]]}, "rows, its heads add up to 384,006,168"),
         ({"primes": PRIMES[0]}, "has 24 values, 2 layers of 24 are needed"),
         ({"head_count": 2**31}, "has 48 values"),
-        ({"max_ngram_size": 0}, "has 48 values"),
-        ({"layer_ids": []}, r"layers \[\] should have a table, \[1, 14\] do"),
-        ({"layer_ids": [1, 1]}, r"layers \[1, 1\] should have a table"),
+        ({"max_ngram_size": 3}, "has 48 values, 2 layers of 16"),
+        ({"max_ngram_size": 1}, "max_ngram_size is 1"),
+        ({"max_ngram_size": 2**32 - 1}, "max_ngram_size is 4,294,967,295"),
+        ({"layer_ids": []}, r"layers \[\] of 40 should have a table, \[1, 14\] do"),
+        ({"layer_ids": [1, 1]}, r"layers \[1, 1\] of 40 should"),
+        ({"layer_ids": [1, 14, 40]}, r"layers \[1, 14, 40\] of 40 should"),
+        ({"layer_ids": [-1, 1, 14]}, r"layers \[-1, 1, 14\] of 40 should"),
     ],
 )
 def test_contradictions_are_refused(changes: dict[str, Any], sentence: str) -> None:

@@ -10,9 +10,11 @@ import pytest
 
 from engram_local.errors import FileError, FormatError
 from engram_local.figures import Source
+from engram_local.formats.header import Header
 from engram_local.formats.models import describe, read_model
 from engram_local.memory.module import MemoryModule
 from engram_local.model_spec import CacheGroup, Part, TableShape
+from engram_local.units import MIB
 from tests.fakes import FLOAT32, STRING, UINT32, backbone_file, make_memory
 from tests.formats.headers import BF16, F16, F32, Tensors, make_header, raw_header
 
@@ -104,6 +106,17 @@ def test_an_unknown_architecture_is_described_with_a_warning() -> None:
     )
 
 
+def test_a_model_that_uses_its_blocks_again_is_mentioned() -> None:
+    spec = describe(make_header("nanbeige", KEYS | {"num_loops": 3}, {**EMBEDDING}))
+    assert spec.n_layers == 6
+    assert "more than once" in spec.notes[0]
+
+
+def test_a_draft_model_is_mentioned() -> None:
+    spec = describe(make_header("eagle3", KEYS, {**EMBEDDING}))
+    assert "beside another one only" in spec.notes[0]
+
+
 def test_a_state_space_model_has_no_heads() -> None:
     keys = {key: KEYS[key] for key in ("block_count", "context_length")} | {
         "embedding_length": 64,
@@ -188,6 +201,16 @@ def test_a_file_is_opened_and_described(tmp_path: Path) -> None:
     assert spec.name == "tiny"
     assert spec.weights[0].name == "Q4_K_M"
     assert spec.caches[0].key_size == 8
+
+
+@pytest.mark.model
+def test_the_default_model_has_the_sizes_that_llama_cpp_logs(smollm2: Header) -> None:
+    spec = describe(smollm2)
+    weights, cache = spec.weights[0], spec.caches[0]
+    assert weights.name == "Q4_1"
+    assert sum(weights.parts.values()) / MIB == pytest.approx(92.10, abs=0.005)
+    assert spec.n_params == 134_515_008
+    assert 8192 * cache.n_layers * (cache.key_size + cache.value_size) * 2 == 180 * MIB
 
 
 def test_a_memory_is_no_model(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
+import llama_cpp
 import pytest
 
+from engram_local.formats.architectures import KNOWN
 from tests.model.llama_caches import GOLDEN, measure
 
 pytestmark = pytest.mark.model
@@ -20,3 +24,9 @@ FEW = ("llama", "gemma3", "gemma4", "deepseek2", "glmdsa", "deepseek4", "qwen4ex
 def test_llama_cpp_allocates_what_was_logged(name: str) -> None:
     case = CASES[name]
     assert measure(case) == case["logged"]
+
+
+def test_every_known_architecture_is_in_the_library() -> None:
+    library = next((Path(llama_cpp.__file__).parent / "lib").glob("libllama.*"))
+    names = set(re.findall(rb"[a-z0-9_-]+", library.read_bytes()))
+    assert {name for name in KNOWN if name.encode() not in names} == set()
