@@ -213,8 +213,8 @@ def _pace(
         return Pace(decode=None, prompt=None)
     copies = [gpu.host_bytes_per_s for gpu in hardware.gpus]
     return Pace(
-        decode=decode_time(shares, depth),
-        prompt=prompt_time(shares, depth, copies[0] if copies else None),
+        decode=decode_time(shares),
+        prompt=prompt_time(shares, copies[0] if copies else None),
     )
 
 
