@@ -21,12 +21,17 @@ from engram_local.sizing.render.document import (
     Column,
     Document,
     ModelPart,
+    Section,
     Table,
+    Topic,
     Value,
     harmless,
 )
 from engram_local.sizing.render.numbers import between, unit_of
 from engram_local.sizing.report import ModelReport, Report
+
+_SIDE_BY_SIDE = 3
+"""Models in one table: as many as 80 columns hold."""
 
 
 def document_of(report: Report) -> Document:
@@ -38,8 +43,10 @@ def document_of(report: Report) -> Document:
         title=harmless(f"{names} on {computer_name(report.hardware)}"),
         origin=harmless(f"engram-local {report.version}, {report.date}"),
         command=harmless(report.command),
-        comparison=_comparison(models, unit[1]) if len(models) > 1 else None,
-        computer=computer_section(report.hardware),
+        common=(
+            *([_comparison(models)] if len(models) > 1 else []),
+            computer_section(report.hardware),
+        ),
         models=models,
     )
 
@@ -89,21 +96,20 @@ def _speed(plan: Plan) -> str:
     return f"{between(rate)} tok/s {MARKS[rate.source]}"
 
 
-def _comparison(models: tuple[ModelPart, ...], unit: str) -> Table:
-    heads = ("answer/s", "prompt/s", "VRAM", "RAM", "longest")
+def _comparison(models: tuple[ModelPart, ...]) -> Section:
+    """Return tables of a few models each, which fit beside each other."""
+    starts = range(0, len(models), _SIDE_BY_SIDE)
+    tables = (_side_by_side(models[n : n + _SIDE_BY_SIDE]) for n in starts)
+    return Section(topic=Topic.MODELS, blocks=tuple(tables))
+
+
+def _side_by_side(models: tuple[ModelPart, ...]) -> Table:
+    names = [name for name, _ in models[0].key_values]
+    columns = zip(*(model.key_values for model in models), strict=True)
+    values = (tuple(value for _, value in column) for column in columns)
     return Table(
-        title=f"sizes in {unit}, speeds in tokens per s, longest context in tokens",
-        columns=(
-            Column("model", is_number=False),
-            Column("fits?", is_number=False),
-            *map(Column, heads),
-        ),
+        columns=(Column("", is_number=False), *(Column(one.name) for one in models)),
         rows=tuple(
-            (
-                Value(model.name),
-                Value(model.outcome),
-                *(value for _, value in model.key_values),
-            )
-            for model in models
+            (Value(name), *row) for name, row in zip(names, values, strict=True)
         ),
     )

@@ -1,0 +1,175 @@
+"""A report as one HTML file: no scripts, nothing loaded, charts as inline SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+
+from engram_local.hardware import Hardware
+from engram_local.sizing.render.charts import (
+    Chart,
+    drive_chart,
+    memory_charts,
+    speed_charts,
+)
+from engram_local.sizing.render.document import (
+    MARKS,
+    MEANINGS,
+    Block,
+    CommandLine,
+    Document,
+    ModelPart,
+    Section,
+    Sentence,
+    Table,
+    Topic,
+    Value,
+)
+from engram_local.sizing.render.sections import document_of
+from engram_local.sizing.render.svg import plain
+from engram_local.sizing.report import ModelReport, Report
+
+Draw = Callable[[ModelReport, Hardware, str], Iterator[Chart]]
+
+_CHARTS: dict[Topic, tuple[Draw, ...]] = {
+    Topic.MEMORY: (memory_charts,),
+    Topic.TABLE: (speed_charts, drive_chart),
+}
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+"""The browser shall load nothing, whatever a name in the report may try."""
+
+
+def render_html(report: Report) -> str:
+    """Return a whole page for UTF-8; names are never taken for markup."""
+    document = document_of(report)
+    return "\n".join(
+        [
+            "<!DOCTYPE html>",
+            '<html lang="en">',
+            *_head(document),
+            "<body>",
+            "<main>",
+            *_body(document, report.hardware),
+            "</main>",
+            "</body>",
+            "</html>",
+            "",
+        ]
+    )
+
+
+def _head(document: Document) -> Iterator[str]:
+    style = files(__package__).joinpath("page.css").read_text("utf-8")
+    yield "<head>"
+    yield '<meta charset="utf-8">'
+    yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield f"<title>{plain(document.title)}</title>"
+    yield f"<style>\n{style}</style>"
+    yield "</head>"
+
+
+def _body(document: Document, hardware: Hardware) -> Iterator[str]:
+    yield f"<h1>{plain(document.title)}</h1>"
+    origin = f"{plain(document.origin)}: <code>{plain(document.command)}</code>"
+    yield f'<p class="meta">{origin}</p>'
+    for model in document.models:
+        yield from _verdict(model)
+    for section in document.common:
+        yield from _section(section, [])
+    for number, model in enumerate(document.models):
+        if len(document.models) > 1:
+            yield f"<h2>{plain(model.name)}</h2>"
+        for section in model.sections:
+            draws = _CHARTS.get(section.topic, ())
+            name = f"model-{number}"
+            charts = [c for draw in draws for c in draw(model.report, hardware, name)]
+            yield from _section(section, charts)
+    yield from _legend(document)
+
+
+def _verdict(model: ModelPart) -> Iterator[str]:
+    fits = model.report.plan.fits
+    yield f'<section class="verdict{"" if fits else " no"}">'
+    sign = "✓" if fits else "✗"
+    yield f'<p><span class="sign" aria-hidden="true">{sign}</span> '
+    yield f"{plain(model.verdict)}</p>"
+    yield "<dl>"
+    for name, value in model.key_values:
+        yield f"<div><dt>{plain(name)}</dt><dd>{_value(value)}</dd></div>"
+    yield "</dl>"
+    yield "</section>"
+
+
+def _section(section: Section, charts: list[Chart]) -> Iterator[str]:
+    yield "<section>"
+    yield f"<h3>{plain(section.topic)}</h3>"
+    yield '<div class="blocks">'
+    for block in section.blocks:
+        yield from _block(block)
+    for chart in charts:
+        yield f"<figure>\n{chart.svg}"
+        yield f"<figcaption>{plain(chart.caption)}</figcaption></figure>"
+    yield "</div>"
+    yield "</section>"
+
+
+def _block(block: Block) -> Iterator[str]:
+    if isinstance(block, Sentence):
+        yield f"<p>{plain(block.text)}</p>"
+    elif isinstance(block, CommandLine):
+        yield f'<div class="command">{plain(block.title)}'
+        yield f"<pre><code>{plain(block.line)}</code></pre></div>"
+    else:
+        yield '<div class="scroll" tabindex="0"><table>'
+        yield from _table(block)
+        yield "</table></div>"
+
+
+def _table(table: Table) -> Iterator[str]:
+    if table.title:
+        yield f"<caption>{plain(table.title)}</caption>"
+    if any(column.title for column in table.columns[1:]):
+        heads = (
+            f'<th scope="col"{" class=n" * column.is_number}>{plain(column.title)}</th>'
+            for column in table.columns
+        )
+        yield f"<thead><tr>{''.join(heads)}</tr></thead>"
+    yield "<tbody>"
+    for index, row in enumerate(table.rows):
+        yield f"<tr{_row_style(table, index)}>{''.join(_cells(table, row))}</tr>"
+    yield "</tbody>"
+
+
+def _row_style(table: Table, index: int) -> str:
+    first = len(table.rows) - table.n_last
+    if index < first:
+        return ""
+    return ' class="sum first"' if index == first else ' class="sum"'
+
+
+def _cells(table: Table, row: tuple[Value, ...]) -> Iterator[str]:
+    yield f'<th scope="row">{_value(row[0])}</th>'
+    for value, column in zip(row[1:], table.columns[1:], strict=True):
+        styles = ["n"] if column.is_number else []
+        styles += ["unmarked"] if column.is_number and not value.mark else []
+        style = f' class="{" ".join(styles)}"' if styles else ""
+        yield f"<td{style}>{_value(value)}</td>"
+
+
+def _value(value: Value) -> str:
+    if value.source is None:
+        return plain(value.text)
+    meaning = plain(MEANINGS[value.source])
+    return f'{plain(value.text)}<abbr title="{meaning}">{value.mark}</abbr>'
+
+
+def _legend(document: Document) -> Iterator[str]:
+    yield '<footer class="legend">'
+    yield "<p>The character behind a number says where it comes from.</p>"
+    yield "<ul>"
+    for source in document.sources:
+        yield f"<li><b>{MARKS[source]}</b>{plain(MEANINGS[source])}</li>"
+    yield "</ul>"
+    yield "</footer>"
