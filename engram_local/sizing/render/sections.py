@@ -15,7 +15,7 @@ from engram_local.sizing.render.about_speed import (
     speed_section,
     what_if_section,
 )
-from engram_local.sizing.render.about_table import table_section
+from engram_local.sizing.render.about_table import bound_value, table_section
 from engram_local.sizing.render.document import (
     MARKS,
     Column,
@@ -69,6 +69,7 @@ def _model(model: ModelReport, report: Report, unit_bytes: int, unit: str) -> Mo
         report=model,
         name=harmless(f"{model.spec.name} {model.plan.weights.name}"),
         outcome=model.verdict.outcome.value,
+        binding=model.verdict.binding,
         verdict=harmless(_verdict(model)),
         key_values=key_values(model, unit_bytes, unit),
         sections=tuple(section for section in sections if section is not None),
@@ -107,9 +108,12 @@ def _side_by_side(models: tuple[ModelPart, ...]) -> Table:
     names = [name for name, _ in models[0].key_values]
     columns = zip(*(model.key_values for model in models), strict=True)
     values = (tuple(value for _, value in column) for column in columns)
+    numbers = zip(names, values, strict=True)
     return Table(
         columns=(Column("", is_number=False), *(Column(one.name) for one in models)),
-        rows=tuple(
-            (Value(name), *row) for name, row in zip(names, values, strict=True)
+        rows=(
+            (Value("fits?"), *(Value(one.outcome) for one in models)),
+            *((Value(name), *row) for name, row in numbers),
+            (Value("limited by"), *(bound_value(one.binding) for one in models)),
         ),
     )
