@@ -64,8 +64,9 @@ _MOST_HEADROOM = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """A picture and the sentence below it."""
+    """A picture, the words above it and the sentences below it."""
 
+    title: str
     svg: str
     caption: str
 
@@ -117,15 +118,14 @@ def _memory(
         yield from _mark_context(x, model.plan)
         yield from labels(ends)
 
-    title = f"{place} of {model.spec.name} by length of context"
+    title = f"{place} by length of context"
     last = sum(term.n_bytes for term in stacks[-1])
     text = (
         f"From {in_unit(sum(t.n_bytes for t in stacks[0]), unit_bytes)} {unit} at "
         f"{format_count(contexts[0])} tokens to {in_unit(last, unit_bytes)} {unit} at "
         f"{format_count(contexts[-1])}; {limit} {unit}."
     )
-    caption = f"{place} by length of context. {text}"
-    return Chart(svg=svg(title, text, name, draw()), caption=caption)
+    return Chart(title=title, svg=svg(title, text, name, draw()), caption=text)
 
 
 def _layers(
@@ -223,14 +223,14 @@ def _speed(
         ends.append(_level(y, rates[-1].value, "mmap", "c2"))
         yield from labels(ends)
 
-    title = f"Speed of {kind} of {model.spec.name} by the part of rows found in RAM"
+    title = f"Speed of {kind} by part of rows found in RAM"
     text = (
         f"mmap: {number(rates[0].value)} tok/s if no row is in RAM, "
         f"{number(rates[-1].value)} if all are, as in tier ram. "
         f"Dot: what fits into RAM, {cached_part:.0%}. Band: the range."
     )
-    caption = f"Speed of {kind} by the part of rows found in RAM. {text}"
-    return Chart(svg=svg(title, text, f"{name}-{kind}", draw()), caption=caption)
+    drawn = svg(title, text, f"{name}-{kind}", draw())
+    return Chart(title=title, svg=drawn, caption=text)
 
 
 def _level(y: Scale, rate: float, tier: str, style: str) -> Label:
@@ -258,7 +258,7 @@ def drive_chart(model: ModelReport, hardware: Hardware, name: str) -> Iterator[C
         yield curve(points, "series c0")
         yield from (dot(*point, "c0") for point in points)
         best = max(one.reads_per_s.value for one in drive.reads)
-        ends = [Label(y=points[-1][1], text=f"drive {_decade(best)}", style="c0")]
+        ends = [Label(y=points[-1][1], text=f"drive {number(best)}", style="c0")]
         for kind, need, depth in needs:
             style = "c2" if kind == "answer" else "c4"
             yield line(LEFT, y(need), RIGHT, y(need), f"level {style}")
@@ -266,10 +266,10 @@ def drive_chart(model: ModelReport, hardware: Hardware, name: str) -> Iterator[C
             ends.append(Label(y=y(need), text=f"{kind} {number(need)}", style=style))
         yield from labels(ends)
 
-    title = f"Random reads of the drive, and what {model.spec.name} needs"
+    title = "Random 4 KiB reads of the drive, and what is needed"
     text = _drive_text(drive, needs)
-    caption = f"Random 4 KiB reads by reads at once. {text}"
-    yield Chart(svg=svg(title, text, f"{name}-drive", draw()), caption=caption)
+    drawn = svg(title, text, f"{name}-drive", draw())
+    yield Chart(title=title, svg=drawn, caption=text)
 
 
 def _needs(model: ModelReport) -> list[tuple[str, float, float]]:
@@ -294,8 +294,8 @@ def _decade(rate: float) -> str:
     """Return `400k`: there is little room beside an axis."""
     for factor, letter in ((1e6, "M"), (1e3, "k")):
         if rate >= factor:
-            return f"{number(rate / factor)}{letter}"
-    return number(rate)
+            return f"{tick(rate / factor)}{letter}"
+    return tick(rate)
 
 
 def _drive_text(drive: Drive, needs: Sequence[tuple[str, float, float]]) -> str:

@@ -109,7 +109,7 @@ def _section(section: Section, charts: list[Chart]) -> Iterator[str]:
     for block in section.blocks:
         yield from _block(block)
     for chart in charts:
-        yield f"<figure>\n{chart.svg}"
+        yield f"<figure>\n<p>{plain(chart.title)}</p>\n{chart.svg}"
         yield f"<figcaption>{plain(chart.caption)}</figcaption></figure>"
     yield "</div>"
     yield "</section>"
