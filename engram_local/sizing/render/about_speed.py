@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from engram_local.figures import Interval, Source
+from engram_local.hardware import Hardware
 from engram_local.sizing.choice import Place
 from engram_local.sizing.grid import Cell
 from engram_local.sizing.plan import Plan
@@ -126,16 +127,16 @@ def _where(cell: Cell) -> str:
 
 
 def key_values(
-    model: ModelReport, unit_bytes: int, unit: str
+    model: ModelReport, hardware: Hardware, unit_bytes: int, unit: str
 ) -> tuple[tuple[str, Value], ...]:
     """Return the numbers that most people came for, by name."""
     plan = model.plan
     vram, ram = (in_unit(n, unit_bytes) for n in (plan.vram_bytes, plan.ram_bytes))
-    vram_source = Source.ESTIMATED if plan.vram else Source.EXACT
+    on_gpu = [(f"VRAM, {unit}", Value(vram, Source.ESTIMATED))]
     return (
         ("answer, tok/s", _span(plan.decode_per_s, plan)),
         ("prompt, tok/s", _span(plan.prompt_per_s, plan)),
-        (f"VRAM, {unit}", Value(vram, vram_source)),
+        *(on_gpu if hardware.gpus else []),
         (f"RAM, {unit}", Value(ram, Source.ESTIMATED)),
         ("longest context", Value(format_count(model.longest_ctx), Source.ESTIMATED)),
     )

@@ -16,6 +16,7 @@ from engram_local.sizing.render.document import (
     MARKS,
     MEANINGS,
     Block,
+    Column,
     CommandLine,
     Document,
     ModelPart,
@@ -38,6 +39,9 @@ _CHARTS: dict[Topic, tuple[Draw, ...]] = {
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """The browser shall load nothing, whatever a name in the report may try."""
+
+_LONG, _HALF_PAGE = 26, 66
+"""Characters of a cell that is broken into lines, and of a table in half a page."""
 
 
 def render_html(report: Report) -> str:
@@ -122,24 +126,35 @@ def _block(block: Block) -> Iterator[str]:
         yield f'<div class="command">{plain(block.title)}'
         yield f"<pre><code>{plain(block.line)}</code></pre></div>"
     else:
-        yield '<div class="scroll" tabindex="0"><table>'
         yield from _table(block)
-        yield "</table></div>"
 
 
 def _table(table: Table) -> Iterator[str]:
+    yield f"<div{' class=wide' * _is_wide(table)}>"
     if table.title:
-        yield f"<caption>{plain(table.title)}</caption>"
+        yield f'<p class="caption">{plain(table.title)}</p>'
+    # It scrolls on a narrow screen, also by keyboard.
+    label = f' aria-label="{plain(table.title)}"' if table.title else ""
+    yield f'<div class="scroll" tabindex="0"><table{label}>'
     if any(column.title for column in table.columns[1:]):
-        heads = (
-            f'<th scope="col"{" class=n" * column.is_number}>{plain(column.title)}</th>'
-            for column in table.columns
-        )
-        yield f"<thead><tr>{''.join(heads)}</tr></thead>"
+        yield f"<thead><tr>{''.join(map(_head_cell, table.columns))}</tr></thead>"
     yield "<tbody>"
     for index, row in enumerate(table.rows):
         yield f"<tr{_row_style(table, index)}>{''.join(_cells(table, row))}</tr>"
-    yield "</tbody>"
+    yield "</tbody></table></div></div>"
+
+
+def _is_wide(table: Table) -> bool:
+    """Tell whether half a page is too narrow for a table."""
+    rows = [[column.title for column in table.columns]]
+    rows += [[value.text for value in row] for row in table.rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return sum(min(width + 4, _LONG) for width in widths) > _HALF_PAGE
+
+
+def _head_cell(column: Column) -> str:
+    style = " class=n" if column.is_number else ""
+    return f'<th scope="col"{style}>{plain(column.title)}</th>'
 
 
 def _row_style(table: Table, index: int) -> str:
@@ -150,12 +165,18 @@ def _row_style(table: Table, index: int) -> str:
 
 
 def _cells(table: Table, row: tuple[Value, ...]) -> Iterator[str]:
-    yield f'<th scope="row">{_value(row[0])}</th>'
-    for value, column in zip(row[1:], table.columns[1:], strict=True):
+    first, *others = row
+    yield f'<th scope="row"{_style(first)}>{_value(first)}</th>'
+    for value, column in zip(others, table.columns[1:], strict=True):
         styles = ["n"] if column.is_number else []
         styles += ["unmarked"] if column.is_number and not value.mark else []
-        style = f' class="{" ".join(styles)}"' if styles else ""
-        yield f"<td{style}>{_value(value)}</td>"
+        yield f"<td{_style(value, *styles)}>{_value(value)}</td>"
+
+
+def _style(value: Value, *styles: str) -> str:
+    """Return the classes of a cell; what is long may be broken into lines."""
+    found = [*styles, *(["long"] if len(value.text) > _LONG else [])]
+    return f' class="{" ".join(found)}"' if found else ""
 
 
 def _value(value: Value) -> str:

@@ -17,7 +17,6 @@ from engram_local.sizing.render.about_speed import (
 )
 from engram_local.sizing.render.about_table import bound_value, table_section
 from engram_local.sizing.render.document import (
-    MARKS,
     Column,
     Document,
     ModelPart,
@@ -27,7 +26,7 @@ from engram_local.sizing.render.document import (
     Value,
     harmless,
 )
-from engram_local.sizing.render.numbers import between, unit_of
+from engram_local.sizing.render.numbers import number, unit_of
 from engram_local.sizing.report import ModelReport, Report
 
 _SIDE_BY_SIDE = 3
@@ -71,7 +70,7 @@ def _model(model: ModelReport, report: Report, unit_bytes: int, unit: str) -> Mo
         outcome=model.verdict.outcome.value,
         binding=model.verdict.binding,
         verdict=harmless(_verdict(model)),
-        key_values=key_values(model, unit_bytes, unit),
+        key_values=key_values(model, report.hardware, unit_bytes, unit),
         sections=tuple(section for section in sections if section is not None),
     )
 
@@ -94,7 +93,8 @@ def _speed(plan: Plan) -> str:
     rate = plan.decode_per_s
     if rate is None:
         return "speed unknown"
-    return f"{between(rate)} tok/s {MARKS[rate.source]}"
+    low, value, high = map(number, (rate.low, rate.value, rate.high))
+    return f"{value} tok/s ({low} to {high}, {rate.source})"
 
 
 def _comparison(models: tuple[ModelPart, ...]) -> Section:
