@@ -95,7 +95,7 @@ def _memory(
     contexts = [plan.n_ctx for plan in model.curve]
     x = Scale(contexts[0], max(contexts[-1], 2 * contexts[0]), LEFT, RIGHT, is_log=True)
     y = Scale(0, max(highest, 1) / unit_bytes, BOTTOM, TOP)
-    limit = f"usable {in_unit(usable_bytes, unit_bytes)}"
+    limit = f"usable {usable_bytes / unit_bytes:,.1f}"
 
     def draw() -> Iterator[str]:
         ends = []
