@@ -251,7 +251,7 @@ def drive_chart(model: ModelReport, hardware: Hardware, name: str) -> Iterator[C
     y = Scale(low, high, BOTTOM, TOP, is_log=True)
 
     def draw() -> Iterator[str]:
-        yield from y_axis(y, decades(low, high), _decade, "reads/s")
+        yield from y_axis(y, decades(low, high), tick, "reads/s")
         ticks = [4**n for n in range(8) if 4**n <= deepest]
         yield from x_axis(x, ticks, tick, "reads on their way at once")
         points = [(x(one.depth), y(one.reads_per_s.value)) for one in drive.reads]
@@ -288,14 +288,6 @@ def _decades_around(rates: Sequence[float]) -> tuple[float, float]:
         10.0 ** math.floor(math.log10(min(rates))),
         10.0 ** math.ceil(math.log10(max(rates)) + 0.05),
     )
-
-
-def _decade(rate: float) -> str:
-    """Return `400k`: there is little room beside an axis."""
-    for factor, letter in ((1e6, "M"), (1e3, "k")):
-        if rate >= factor:
-            return f"{tick(rate / factor)}{letter}"
-    return tick(rate)
 
 
 def _drive_text(drive: Drive, needs: Sequence[tuple[str, float, float]]) -> str:

@@ -18,7 +18,7 @@ LEFT, RIGHT, TOP, BOTTOM = 48, 318, 34, 254
 
 LABEL_X = RIGHT + 14
 _LINE_HEIGHT = 15
-_FEWEST_TICKS = 3
+_MOST_STEPS = 6
 
 Point = tuple[float, float]
 """In data."""
@@ -55,22 +55,18 @@ class Label:
 
 
 def nice_ticks(high: float) -> list[float]:
-    """Return multiples of 1, 2 or 5 from 0 on that divide `high` into 3 to 7."""
-    step = 10.0 ** math.floor(math.log10(high)) if high > 0 else 1.0
-    while high / step < _FEWEST_TICKS:
-        step /= 2 if _is_power_of_ten(step) or _is_power_of_ten(step * 2) else 2.5
-    while high / step > 2 * _FEWEST_TICKS + 1:
-        step *= 2
+    """Return multiples of 1, 2 or 5 times a power of ten: 0 to `high` in 2 to 6 steps."""
+    base = 10.0 ** math.floor(math.log10(high / _MOST_STEPS))
+    step = next(base * n for n in (1, 2, 5, 10) if high <= base * n * _MOST_STEPS)
     return [n * step for n in range(math.floor(high / step + 1e-9) + 1)]
 
 
-def _is_power_of_ten(value: float) -> bool:
-    return math.isclose(value, 10.0 ** round(math.log10(value)))
-
-
 def tick(value: float) -> str:
-    """Return a number on an axis: no zeros behind the point."""
-    return f"{value:,.10g}"
+    """Return a short number for an axis: `0.5`, `2,500`, `40k`, `1M`."""
+    for factor, letter, least in ((1e6, "M", 1e6), (1e3, "k", 1e4)):
+        if value >= least:
+            return f"{value / factor:,.4g}{letter}"
+    return f"{value:,.4g}"
 
 
 def decades(low: float, high: float) -> list[float]:

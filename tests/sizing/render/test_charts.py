@@ -28,6 +28,7 @@ from engram_local.sizing.render.svg import (
     Scale,
     decades,
     nice_ticks,
+    tick,
 )
 from engram_local.sizing.report import Report
 from engram_local.units import GIB
@@ -200,11 +201,18 @@ def test_scale_keeps_what_is_outside_on_the_edge() -> None:
 @pytest.mark.parametrize("high", [0.3, 1, 7, 22.8, 60, 99, 512, 12_288, 3e6])
 def test_ticks_are_few_and_round(high: float) -> None:
     ticks = nice_ticks(high)
-    assert 3 <= len(ticks) <= 8
-    assert ticks[0] == 0 and ticks[-1] <= high * (1 + 1e-9)
-    step = ticks[1]
-    leading = step / 10 ** math.floor(math.log10(step) + 1e-9)
-    assert min(abs(leading - nice) for nice in (1, 2, 4, 5, 2.5, 8)) < 1e-6
+    assert 3 <= len(ticks) <= 7
+    assert ticks[0] == 0 and high - ticks[1] < ticks[-1] <= high * (1 + 1e-9)
+    leading = ticks[1] / 10 ** math.floor(math.log10(ticks[1]) + 1e-9)
+    assert min(abs(leading - nice) for nice in (1, 2, 5)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.5, "0.5"), (2500, "2,500"), (40_000, "40k"), (1e6, "1M")],
+)
+def test_axes_have_short_numbers(value: float, text: str) -> None:
+    assert tick(value) == text
 
 
 def test_decades_lie_within() -> None:
