@@ -49,13 +49,10 @@ class Place:
 def memory_section(model: ModelReport, hardware: Hardware) -> Section:
     """Return what lies in VRAM, in RAM and on the drive, and what would still fit."""
     places = places_of(model.plan, hardware)
+    where = [Sentence(f"Weights: {model.verdict.where}.")] if model.plan.fits else []
     return Section(
         topic=Topic.MEMORY,
-        blocks=(
-            _table(places, model.plan),
-            Sentence(f"Weights: {model.verdict.where}."),
-            Sentence(_longest(model)),
-        ),
+        blocks=(_table(places, model.plan), *where, Sentence(_longest(model))),
     )
 
 

@@ -30,6 +30,9 @@ PLACES = {
 }
 """Of the weights; short, for a column."""
 
+_CUT = (Place.EXPERTS_IN_RAM, Place.LAYERS_IN_RAM)
+_CUT_NOTE = "Experts out, layers out: some of them do not fit into VRAM and lie in RAM."
+
 Row = tuple[Value, ...]
 
 
@@ -71,10 +74,9 @@ def what_if_section(model: ModelReport) -> Section | None:
     tables = tuple(_grid(gpu, weights, list(cells)) for (gpu, weights), cells in groups)
     if not tables:
         return None
-    note = Sentence(
-        "Experts out, layers out: some of them do not fit into VRAM and lie in RAM."
-    )
-    return Section(topic=Topic.WHAT_IF, blocks=(*tables, note))
+    is_cut = any(cell.place in _CUT for cell in model.grid)
+    notes = [Sentence(_CUT_NOTE)] if is_cut else []
+    return Section(topic=Topic.WHAT_IF, blocks=(*tables, *notes))
 
 
 def _grid(gpu: str, weights: str, cells: list[Cell]) -> Table:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from engram_local.figures import Interval, Term
-from engram_local.hardware import Drive, Hardware
+from engram_local.hardware import Drive
 from engram_local.model_spec import Part
 from engram_local.sizing.plan import Plan
 from engram_local.sizing.render.about_memory import ram_terms_of
@@ -71,11 +71,11 @@ class Chart:
     caption: str
 
 
-def memory_charts(model: ModelReport, hardware: Hardware, name: str) -> Iterator[Chart]:
-    """Yield what lies in VRAM, if there is any, and in RAM, by length of context."""
+def memory_charts(model: ModelReport, name: str) -> Iterator[Chart]:
+    """Yield what lies in VRAM, if anything does, and in RAM, by length of context."""
     plan = model.plan
-    if hardware.gpus:
-        vram = [point.vram for point in model.curve]
+    vram = [point.vram for point in model.curve]
+    if any(vram):
         yield _memory(model, "VRAM", vram, plan.usable_vram_bytes, f"{name}-vram")
     ram = [ram_terms_of(point) for point in model.curve]
     yield _memory(model, "RAM", ram, plan.usable_ram_bytes, f"{name}-ram")
@@ -163,16 +163,15 @@ def _short_count(count: float) -> str:
     return f"{count / KIB:.0f}k" if count >= KIB else f"{count:.0f}"
 
 
-def speed_charts(model: ModelReport, hardware: Hardware, name: str) -> Iterator[Chart]:
+def speed_charts(model: ModelReport, drive: Drive, name: str) -> Iterator[Chart]:
     """Yield tokens per second of answer and prompt by the part of rows in RAM."""
     plan = model.plan
     known = plan.near.decode_per_s and plan.near.prompt_per_s
-    if not plan.tiers or not hardware.drive.reads or not known:
+    if not plan.tiers or not drive.reads or not known:
         return
     hits = [n / 20 for n in range(21)]
     rates = [
-        rates_at(model.spec, plan.weights, _pace(plan), hardware.drive, 1 - hit)
-        for hit in hits
+        rates_at(model.spec, plan.weights, _pace(plan), drive, 1 - hit) for hit in hits
     ]
     answer = [one.decode_per_s for one in rates]
     prompt = [one.prompt_per_s for one in rates]
@@ -237,14 +236,16 @@ def _level(y: Scale, rate: float, tier: str, style: str) -> Label:
     return Label(y=y(rate), text=f"{tier} {number(rate)}", style=style)
 
 
-def drive_chart(model: ModelReport, hardware: Hardware, name: str) -> Iterator[Chart]:
+def drive_chart(model: ModelReport, drive: Drive, name: str) -> Iterator[Chart]:
     """Yield reads per second by reads at once, with what the model needs."""
-    drive, plan = hardware.drive, model.plan
+    plan = model.plan
     if not plan.tiers or not drive.reads:
         return
     needs = _needs(model)
     rates = [rate.reads_per_s.value for rate in drive.reads]
     rates += [need for _, need, _ in needs]
+    if not any(rates):
+        return
     deepest = max(MOST_IN_FLIGHT, *(rate.depth for rate in drive.reads))
     x = Scale(1, deepest, LEFT, RIGHT, is_log=True)
     low, high = _decades_around([rate for rate in rates if rate > 0])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.resources import files
 
-from engram_local.hardware import Hardware
+from engram_local.hardware import Drive
 from engram_local.sizing.render.charts import (
     Chart,
     drive_chart,
@@ -30,13 +30,6 @@ from engram_local.sizing.render.sections import document_of
 from engram_local.sizing.render.svg import plain
 from engram_local.sizing.report import ModelReport, Report
 
-Draw = Callable[[ModelReport, Hardware, str], Iterator[Chart]]
-
-_CHARTS: dict[Topic, tuple[Draw, ...]] = {
-    Topic.MEMORY: (memory_charts,),
-    Topic.TABLE: (speed_charts, drive_chart),
-}
-
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """The browser shall load nothing, whatever a name in the report may try."""
 
@@ -54,7 +47,7 @@ def render_html(report: Report) -> str:
             *_head(document),
             "<body>",
             "<main>",
-            *_body(document, report.hardware),
+            *_body(document, report.hardware.drive),
             "</main>",
             "</body>",
             "</html>",
@@ -74,7 +67,7 @@ def _head(document: Document) -> Iterator[str]:
     yield "</head>"
 
 
-def _body(document: Document, hardware: Hardware) -> Iterator[str]:
+def _body(document: Document, drive: Drive) -> Iterator[str]:
     yield f"<h1>{plain(document.title)}</h1>"
     origin = f"{plain(document.origin)}: <code>{plain(document.command)}</code>"
     yield f'<p class="meta">{origin}</p>'
@@ -86,11 +79,19 @@ def _body(document: Document, hardware: Hardware) -> Iterator[str]:
         if len(document.models) > 1:
             yield f"<h2>{plain(model.name)}</h2>"
         for section in model.sections:
-            draws = _CHARTS.get(section.topic, ())
-            name = f"model-{number}"
-            charts = [c for draw in draws for c in draw(model.report, hardware, name)]
-            yield from _section(section, charts)
+            charts = _charts(section.topic, model.report, drive, f"model-{number}")
+            yield from _section(section, list(charts))
     yield from _legend(document)
+
+
+def _charts(
+    topic: Topic, model: ModelReport, drive: Drive, name: str
+) -> Iterator[Chart]:
+    if topic is Topic.MEMORY:
+        yield from memory_charts(model, name)
+    elif topic is Topic.TABLE:
+        yield from speed_charts(model, drive, name)
+        yield from drive_chart(model, drive, name)
 
 
 def _verdict(model: ModelPart) -> Iterator[str]:

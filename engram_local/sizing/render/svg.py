@@ -55,7 +55,7 @@ class Label:
 
 
 def nice_ticks(high: float) -> list[float]:
-    """Return multiples of 1, 2 or 5 times a power of ten: 0 to `high` in 2 to 6 steps."""
+    """Return 0 to `high` in 2 to 6 steps of 1, 2 or 5 times a power of ten."""
     base = 10.0 ** math.floor(math.log10(high / _MOST_STEPS))
     step = next(base * n for n in (1, 2, 5, 10) if high <= base * n * _MOST_STEPS)
     return [n * step for n in range(math.floor(high / step + 1e-9) + 1)]

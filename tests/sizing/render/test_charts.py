@@ -31,6 +31,7 @@ from engram_local.sizing.render.svg import (
     tick,
 )
 from engram_local.sizing.report import Report
+from engram_local.sizing.request import Request
 from engram_local.units import GIB
 from tests.sizing.samples import (
     DENSE,
@@ -61,12 +62,13 @@ REPORTS = {
 
 
 def charts_of(report: Report) -> list[Chart]:
-    return [
-        chart
-        for model in report.models
-        for draw in (memory_charts, speed_charts, drive_chart)
-        for chart in draw(model, report.hardware, "model")
-    ]
+    drive = report.hardware.drive
+    charts: list[Chart] = []
+    for model in report.models:
+        charts += memory_charts(model, "model")
+        charts += speed_charts(model, drive, "model")
+        charts += drive_chart(model, drive, "model")
+    return charts
 
 
 def coordinates(element: ElementTree.Element) -> Iterator[tuple[str, float]]:
@@ -131,7 +133,7 @@ def stack_at(chart: Chart, x: float) -> float:
 
 def test_the_stack_is_as_high_as_the_plan_says() -> None:
     report = report_of(DENSE)
-    vram = next(memory_charts(report.models[0], report.hardware, "m"))
+    vram = next(memory_charts(report.models[0], "m"))
     root = ElementTree.fromstring(vram.svg)
     limit = next(e for e in root.iter("line") if e.attrib["class"] == "limit")
     usable_bytes = report.models[0].plan.usable_vram_bytes
@@ -141,16 +143,22 @@ def test_the_stack_is_as_high_as_the_plan_says() -> None:
     assert stack_at(vram, RIGHT) == pytest.approx(expected, abs=0.2)
 
 
+def test_an_empty_gpu_has_no_chart() -> None:
+    report = report_of(DENSE, request=Request(n_gpu_layers=0))
+    (chart,) = memory_charts(report.models[0], "m")
+    assert chart.title.startswith("RAM")
+
+
 def test_a_limit_far_above_is_told_and_not_drawn() -> None:
     report = report_of(SMALL, hardware=LAPTOP)
-    (ram,) = memory_charts(report.models[0], report.hardware, "m")
+    (ram,) = memory_charts(report.models[0], "m")
     assert 'class="limit"' not in ram.svg
     assert "usable 12,288.0: above" in ram.svg
 
 
 def test_speed_falls_with_fewer_hits_on_a_slow_drive() -> None:
     report = report_of(MOE, hardware=replace(DESKTOP, drive=SLOW))
-    answer, prompt = speed_charts(report.models[0], report.hardware, "m")
+    answer, prompt = speed_charts(report.models[0], report.hardware.drive, "m")
     for chart in (answer, prompt):
         root = ElementTree.fromstring(chart.svg)
         curve = next(e for e in root.iter("polyline") if "series" in e.attrib["class"])
@@ -162,13 +170,13 @@ def test_speed_falls_with_fewer_hits_on_a_slow_drive() -> None:
 def test_only_attached_tables_have_a_direct_tier() -> None:
     for spec, expected in ((MOE, False), (SMALL, True)):
         report = report_of(spec)
-        answer = next(speed_charts(report.models[0], report.hardware, "m"))
+        answer = next(speed_charts(report.models[0], report.hardware.drive, "m"))
         assert (">direct " in answer.svg) is expected
 
 
 def test_drive_chart_has_a_dot_for_each_depth_and_each_need() -> None:
     report = report_of(MOE)
-    (chart,) = drive_chart(report.models[0], report.hardware, "m")
+    (chart,) = drive_chart(report.models[0], report.hardware.drive, "m")
     dots = re.findall("<circle", chart.svg)
     assert len(dots) == len(NVME.reads) + 2
     assert ">answer 583<" in chart.svg
@@ -177,17 +185,17 @@ def test_drive_chart_has_a_dot_for_each_depth_and_each_need() -> None:
 def test_nothing_is_drawn_of_what_is_unknown() -> None:
     report = report_of(SMALL, hardware=LAPTOP)
     model = report.models[0]
-    assert list(drive_chart(model, report.hardware, "m")) == []
-    assert list(speed_charts(model, report.hardware, "m")) == []
+    assert list(drive_chart(model, report.hardware.drive, "m")) == []
+    assert list(speed_charts(model, report.hardware.drive, "m")) == []
 
 
 def test_a_gpu_of_unknown_speed_leaves_the_needs_out() -> None:
     silent = replace(DESKTOP.gpus[0], bytes_per_s=None)
     hardware: Hardware = replace(DESKTOP, gpus=(silent,))
     report = report_of(MOE, hardware=hardware)
-    (chart,) = drive_chart(report.models[0], hardware, "m")
+    (chart,) = drive_chart(report.models[0], hardware.drive, "m")
     assert "unknown" in chart.caption
-    assert list(speed_charts(report.models[0], hardware, "m")) == []
+    assert list(speed_charts(report.models[0], hardware.drive, "m")) == []
 
 
 def test_scale_keeps_what_is_outside_on_the_edge() -> None:
@@ -222,7 +230,7 @@ def test_decades_lie_within() -> None:
 
 def test_memory_of_a_huge_model_is_drawn_above_its_limit() -> None:
     report = report_of(HUGE)
-    _, ram = memory_charts(report.models[0], report.hardware, "m")
+    _, ram = memory_charts(report.models[0], "m")
     assert report.models[0].plan.ram_bytes > 60 * GIB
     limit = next(
         e
