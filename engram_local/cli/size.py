@@ -191,4 +191,13 @@ def _print_text(report: Report) -> None:
 
 
 def _write_html(path: Path, report: Report) -> None:
-    raise FileError(str(path))
+    from engram_local.sizing.render.html_page import render_html
+
+    try:
+        path.write_text(render_html(report), "utf-8")
+    except OSError as error:
+        raise FileError(
+            f"{path} cannot be written: {error.strerror or error}",
+            hint="name a file in a folder that exists and may be written",
+        ) from error
+    print(f"wrote {path}", file=sys.stderr)

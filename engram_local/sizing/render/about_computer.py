@@ -45,7 +45,7 @@ def computer_name(hardware: Hardware) -> str:
     """Return what decides most, in a few words: "RTX 4090 24 GiB, 64 GiB RAM"."""
     gpus = [f"{gpu.name} {_short_bytes(gpu.vram_bytes)}" for gpu in hardware.gpus]
     ram = f"{_short_bytes(hardware.ram.total_bytes)} RAM"
-    return ", ".join([*(gpus or ["no GPU"]), ram])
+    return ", ".join([*(gpus or [hardware.cpu.name]), ram])
 
 
 def _short_bytes(n_bytes: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from engram_local.figures import Interval, Source
+from engram_local.hardware import Hardware
 from engram_local.sizing.choice import Place
 from engram_local.sizing.grid import Cell
 from engram_local.sizing.plan import Plan
@@ -28,6 +29,9 @@ PLACES = {
     Place.NOWHERE: "no fit",
 }
 """Of the weights; short, for a column."""
+
+_CUT = (Place.EXPERTS_IN_RAM, Place.LAYERS_IN_RAM)
+_CUT_NOTE = "Experts out, layers out: some of them do not fit into VRAM and lie in RAM."
 
 Row = tuple[Value, ...]
 
@@ -70,10 +74,9 @@ def what_if_section(model: ModelReport) -> Section | None:
     tables = tuple(_grid(gpu, weights, list(cells)) for (gpu, weights), cells in groups)
     if not tables:
         return None
-    note = Sentence(
-        "Experts out, layers out: some of them do not fit into VRAM and lie in RAM."
-    )
-    return Section(topic=Topic.WHAT_IF, blocks=(*tables, note))
+    is_cut = any(cell.place in _CUT for cell in model.grid)
+    notes = [Sentence(_CUT_NOTE)] if is_cut else []
+    return Section(topic=Topic.WHAT_IF, blocks=(*tables, *notes))
 
 
 def _grid(gpu: str, weights: str, cells: list[Cell]) -> Table:
@@ -126,16 +129,16 @@ def _where(cell: Cell) -> str:
 
 
 def key_values(
-    model: ModelReport, unit_bytes: int, unit: str
+    model: ModelReport, hardware: Hardware, unit_bytes: int, unit: str
 ) -> tuple[tuple[str, Value], ...]:
     """Return the numbers that most people came for, by name."""
     plan = model.plan
     vram, ram = (in_unit(n, unit_bytes) for n in (plan.vram_bytes, plan.ram_bytes))
-    vram_source = Source.ESTIMATED if plan.vram else Source.EXACT
+    on_gpu = [(f"VRAM, {unit}", Value(vram, Source.ESTIMATED))]
     return (
         ("answer, tok/s", _span(plan.decode_per_s, plan)),
         ("prompt, tok/s", _span(plan.prompt_per_s, plan)),
-        (f"VRAM, {unit}", Value(vram, vram_source)),
+        *(on_gpu if hardware.gpus else []),
         (f"RAM, {unit}", Value(ram, Source.ESTIMATED)),
         ("longest context", Value(format_count(model.longest_ctx), Source.ESTIMATED)),
     )

@@ -45,7 +45,7 @@ def table_section(model: ModelReport, hardware: Hardware) -> Section | None:
 
 
 def _shapes(spec: ModelSpec) -> Table:
-    heads = ("layer", "rows", "values per row", "n-grams", "heads", "rows per token")
+    heads = ("layer", "rows", "width", "n-grams", "heads", "rows per token")
     rows = tuple(
         (
             Value(str(table.layer_id)),
