@@ -71,7 +71,7 @@ def _known_rate(name: str, figure: Figure | None, form: Form) -> Iterator[Row]:
 def _processor(cpu: Cpu) -> Iterator[Row]:
     compute = cpu.compute
     cores = f"{format_count(cpu.n_cores)} cores"
-    yield _row("processor", Value(f"{cpu.name}, {cores}", Source.MEASURED))
+    yield _row("processor", Value(f"{cpu.name}, {cores}", cpu.source))
     yield from _known_rate("- weights read", compute.weight_bytes_per_s, bandwidth)
     yield from _known_rate("- matrix products", compute.flops_per_s, operations)
     yield from _known_rate("- fixed cost of a layer", compute.layer_s, _ms)
