@@ -93,7 +93,7 @@ def _grid(name: str, cells: list[Cell]) -> Block:
     rows = (_grid_row(_taken(list(cells)), unit_bytes) for _, cells in by_context)
     longest = format_count(max(cell.longest_ctx for cell in cells))
     return Table(
-        title=f"{name}: longest context {longest} tokens ({unit}, tok/s)",
+        title=f"{name}: placed like this up to {longest} tokens ({unit}, tok/s)",
         columns=(
             *(Column(title, is_number=False) for title in texts),
             *map(Column, ("VRAM", "RAM", "answer/s", "prompt/s")),
@@ -154,5 +154,8 @@ def key_values(
         ("prompt, tok/s", _span(plan.prompt_per_s, plan)),
         *(on_gpu if hardware.gpus else []),
         (f"RAM, {unit}", Value(ram, Source.ESTIMATED)),
-        ("longest context", Value(format_count(model.longest_ctx), Source.ESTIMATED)),
+        (
+            "longest, placed so",
+            Value(format_count(model.longest_ctx), Source.ESTIMATED),
+        ),
     )
