@@ -167,8 +167,9 @@ def _left(place: Place, plan: Plan, unit_bytes: int) -> Value:
 def _longest(model: ModelReport) -> str:
     if not model.longest_ctx:
         return "Longest context that fits: none."
+    as_now = " with as much in VRAM as now" if model.plan.vram else ""
     return (
-        "Longest context that fits in this way: "
+        f"Longest context that fits{as_now}: "
         f"{format_count(model.longest_ctx)} tokens (estimated), "
         f"of {format_count(model.spec.context_length)} trained."
     )

@@ -15,6 +15,7 @@ from engram_local.sizing.render.document import (
     Document,
     ModelPart,
     Section,
+    Sentence,
     Table,
     Topic,
 )
@@ -229,3 +230,16 @@ def test_each_source_has_its_own_mark_and_a_meaning() -> None:
     assert set(MARKS) == set(MEANINGS) == set(Source)
     assert len(set(MARKS.values())) == len(Source)
     assert all(len(mark) == 1 for mark in MARKS.values())
+
+
+def test_weights_that_fit_nowhere_are_one_sentence() -> None:
+    report = report_of(HUGE)
+    (model,) = document_of(report).models
+    blocks = section(model, Topic.WHAT_IF).blocks
+    cells = report.models[0].grid
+    least_bytes = min(cell.ram_bytes for cell in cells)
+    sentences = [block.text for block in blocks if isinstance(block, Sentence)]
+    assert len(sentences) == len(blocks) == 2
+    assert f"{in_unit(least_bytes, GIB)} GiB of RAM" in sentences[0]
+    assert sentences[0].startswith("FP8, this computer: does not fit; 4,096 tokens")
+    assert sentences[1].startswith(f"FP8, {cells[-1].gpu}: does not fit")
