@@ -16,8 +16,7 @@ from engram_local.sizing.plan import (
     usable_ram_bytes,
     usable_vram_bytes,
 )
-from engram_local.sizing.request import Request, choose_weights
-from engram_local.sizing.tiers import Tier
+from engram_local.sizing.request import Request, Tier, choose_weights
 from engram_local.units import GIB
 from tests.sizing.samples import DENSE, DESKTOP, HUGE, LAPTOP, MOE, SMALL
 
@@ -110,7 +109,7 @@ def test_a_table_goes_to_the_drive_and_stays_in_ram_where_that_holds_it() -> Non
 
 def test_a_tier_that_is_asked_for_is_taken_and_counted() -> None:
     small = with_sizes(DESKTOP, vram_gib=24, ram_gib=32)
-    plan = make_plan(MOE, MOE.weights[0], Request(), small, tier=Tier.RAM)
+    plan = make_plan(MOE, MOE.weights[0], Request(tier=Tier.RAM), small)
     assert plan.tier is not None and plan.tier.tier is Tier.RAM
     assert plan.missing_ram_bytes > 0
 

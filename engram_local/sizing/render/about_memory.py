@@ -19,7 +19,7 @@ from engram_local.sizing.render.document import (
 )
 from engram_local.sizing.render.numbers import UNKNOWN, in_unit, unit_of
 from engram_local.sizing.report import ModelReport
-from engram_local.sizing.tiers import Tier
+from engram_local.sizing.request import Tier
 from engram_local.units import format_count
 
 TABLE = Part.TABLE.value

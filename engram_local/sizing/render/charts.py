@@ -34,11 +34,11 @@ from engram_local.sizing.render.svg import (
     y_axis,
 )
 from engram_local.sizing.report import ModelReport
+from engram_local.sizing.request import Tier
 from engram_local.sizing.speed import Time
 from engram_local.sizing.tiers import (
     MOST_IN_FLIGHT,
     Pace,
-    Tier,
     rate_of,
     rates_at,
     reads_of_token,

@@ -83,7 +83,9 @@ def _verdict(model: ModelReport) -> str:
     if plan.fits:
         words += f": {_speed(plan)}, limited by {verdict.binding}"
     else:
-        words += f": {verdict.binding}"
+        words += f": it needs {verdict.binding}"
+    if not model.spec.runs_here:
+        words += f". This llama.cpp cannot run {model.spec.architecture}"
     if verdict.change is None:
         return f"{words}."
     return f"{words}. Cheapest change: {verdict.change}."

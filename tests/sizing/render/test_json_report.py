@@ -14,6 +14,7 @@ import pytest
 from engram_local.figures import Figure, Interval, Source
 from engram_local.sizing.render.json_report import as_json, render_json
 from engram_local.sizing.report import SCHEMA_VERSION
+from engram_local.sizing.request import Request, Tier
 from tests.sizing.samples import (
     DENSE,
     DESKTOP,
@@ -94,7 +95,7 @@ def test_each_term_of_the_plan_is_there() -> None:
 
 
 def test_a_table_in_ram_is_one_of_the_terms() -> None:
-    report = report_of(SMALL)
+    report = report_of(SMALL, request=Request(tier=Tier.RAM))
     ram = as_json(report)["models"][0]["plan"]["ram"]
     assert ram["terms"][-1]["name"] == "n-gram table"
     assert ram["n_bytes"] == report.models[0].plan.ram_bytes
