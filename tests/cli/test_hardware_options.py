@@ -131,7 +131,7 @@ def test_a_probe_of_another_drive_tells_the_rest(computer: Hardware) -> None:
 def test_a_probe_from_before_another_gpu_tells_nothing(computer: Hardware) -> None:
     save("x", "GTX 1080")
     save("y")
-    assert measured_hardware(Path("x")) == computer
+    assert measured_hardware(Path("x")).cpu == computer.cpu
 
 
 def test_an_unfit_probe_is_named_and_another_drives_is_used(
