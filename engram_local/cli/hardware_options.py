@@ -82,6 +82,10 @@ def measured_hardware(path: Path) -> Hardware:
             f"measured by `engram-local probe` on {probe.date}, but with another drive",
         )
     else:
+        notes += (
+            "nothing was measured here, so speeds are wide estimates; `engram-local "
+            "probe` takes a minute",
+        )
         return replace(hardware, notes=notes)
     return apply_probe(replace(hardware, notes=notes), probe)
 

@@ -152,9 +152,10 @@ def _named(sheet: GpuSheet, vram_bytes: int | None, ram: Ram) -> Gpu:
             f"{format_bytes(ram.total_bytes)}",
             hint="give it less, or more with --ram",
         )
-    return gpu_of(
+    gpu = gpu_of(
         sheet, name=sheet.name, vram_bytes=size, free_bytes=size, unified=sheet.unified
     )
+    return replace(gpu, source=Source.GIVEN if vram_bytes else Source.DATASHEET)
 
 
 def _ram(found: Ram, given: Given, sheets: list[GpuSheet] | None) -> Ram:
