@@ -55,6 +55,10 @@ class Request:
     n_gpu_layers: int | None = None
     """As -ngl, the output counts as one; None = as many as fit."""
 
+    n_cpu_moe: int = 0
+    """As -ncmoe: layers, from the first on, whose experts stay in RAM; counts where
+    `n_gpu_layers` is given."""
+
     def __post_init__(self) -> None:
         if not 0 <= (self.n_ctx or 0) < 2**31:
             raise UsageError(
