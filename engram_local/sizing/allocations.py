@@ -7,7 +7,7 @@ src/llama-model.cpp, llama-kv-cache*.cpp, llama-memory-recurrent.cpp) and are ex
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engram_local.figures import Source, Term, weakest
 from engram_local.model_spec import ModelSpec, Part, Weights
@@ -86,12 +86,15 @@ def gpu_terms(
     exact = _weights_source(spec, weights, on_gpu)
     cache = _share(all_cache_bytes(spec, request, n_ctx), on_gpu, spec)
     state = _share(state_bytes(spec, request), on_gpu, spec)
+    # Logits are computed where the output lies: on the last one.
+    silent = replace(request, n_outputs=0)
     compute = compute_bytes(spec, weights, request, placement, n_gpus)
+    compute += (n_gpus - 1) * compute_bytes(spec, weights, silent, placement, n_gpus)
     terms = (
         Term("weights", split.gpu_bytes, exact),
         Term("KV cache", cache, _layer_source(spec, on_gpu)),
         Term("recurrent state", state, _layer_source(spec, on_gpu)),
-        Term("compute buffers", n_gpus * compute, Source.ESTIMATED),
+        Term("compute buffers", compute, Source.ESTIMATED),
         Term("driver", n_gpus * DRIVER_BYTES, Source.ESTIMATED),
     )
     return tuple(term for term in terms if term.n_bytes)
@@ -137,7 +140,7 @@ def compute_bytes(
     placement: Placement,
     n_gpus: int,
 ) -> int:
-    """Return a bound of what the graph needs on each device besides weights and cache.
+    """Return a bound of what the graph needs on a device besides weights and cache.
 
     Where all layers lie on several GPUs, llama.cpp works on four batches at a time.
     """
@@ -150,6 +153,7 @@ def compute_bytes(
         flash_attention=request.flash_attention,
         n_seqs=request.n_sequences,
         unified=request.unified,
+        n_outputs=request.n_outputs,
         n_copies=_COPIES if everything and n_gpus > 1 else 1,
         unpacked_cache=n_gpus > 0 and request.quantizes_cache,
         copied_expert_bytes=experts if placement.n_cpu_experts else 0,

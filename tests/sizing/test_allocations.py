@@ -129,8 +129,24 @@ def test_each_gpu_has_a_driver_and_buffers() -> None:
     two = by_name(gpu_terms(DENSE, DENSE.weights[0], Request(), ALL_DENSE, 2))
     assert one["driver"] == DRIVER_BYTES
     assert two["driver"] == 2 * DRIVER_BYTES
-    assert two["compute buffers"] > 2 * one["compute buffers"]  # four batches in flight
     assert two["KV cache"] == one["KV cache"]
+
+
+def test_four_batches_are_in_flight_on_several_gpus() -> None:
+    server = Request(n_outputs=1)
+    one = by_name(gpu_terms(DENSE, DENSE.weights[0], server, ALL_DENSE, 1))
+    two = by_name(gpu_terms(DENSE, DENSE.weights[0], server, ALL_DENSE, 2))
+    assert two["compute buffers"] > 2 * one["compute buffers"]
+
+
+def test_only_one_gpu_computes_logits() -> None:
+    more = [
+        by_name(gpu_terms(DENSE, DENSE.weights[0], Request(), ALL_DENSE, n_gpus))
+        for n_gpus in (1, 2, 3)
+    ]
+    first, second, third = (terms["compute buffers"] for terms in more)
+    logits_bytes = 4 * 512 * DENSE.vocab_size
+    assert first > logits_bytes > third - second
 
 
 def test_keys_lie_where_their_layer_is_computed() -> None:
