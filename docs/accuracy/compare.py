@@ -119,7 +119,7 @@ def _reached(
 
 def _shares(speed: PublishedSpeed, depth: int) -> list[Share]:
     spec, hardware = speed.model, hardware_of(speed)
-    weights, request = spec.weights[0], Request(n_ctx=0)
+    weights, request = spec.weights[0], Request(n_ctx=0, n_ubatch=speed.n_ubatch)
     if speed.engine == LLAMA:
         placement = Placement(
             n_gpu_layers=spec.n_layers + 1, n_cpu_experts=speed.n_expert_layers_in_ram

@@ -91,6 +91,7 @@ class PublishedSpeed:
     depth: int = 0
     """Tokens in the context before decode was measured."""
 
+    n_ubatch: int = 512
     n_cores: int = 8
     """Of the processor; 8 where it is not published."""
 
