@@ -96,12 +96,12 @@ def reached(speed: PublishedSpeed) -> Iterator[Reached]:
     """Yield what was published of decode and prompts, each with its prediction."""
     if speed.decode_per_s is not None:
         depth = speed.depth + (speed.n_decode or 0) // 2
-        time = decode_time(_shares(speed, depth), depth)
+        time = decode_time(used_shares(speed, depth), depth)
         yield _reached(speed, "decode", time.seconds, speed.decode_per_s)
     if speed.prefill_per_s is not None:
         depth = speed.n_prompt or 512
         copies = hardware_of(speed).gpus[0].host_bytes_per_s
-        time = prompt_time(_shares(speed, depth), depth, copies)
+        time = prompt_time(used_shares(speed, depth), depth, copies)
         yield _reached(speed, "prompt", time.seconds, speed.prefill_per_s)
 
 
@@ -117,7 +117,8 @@ def _reached(
     )
 
 
-def _shares(speed: PublishedSpeed, depth: int) -> list[Share]:
+def used_shares(speed: PublishedSpeed, depth: int) -> list[Share]:
+    """Return what each device did for a token after `depth` others."""
     spec, hardware = speed.model, hardware_of(speed)
     weights, request = spec.weights[0], Request(n_ctx=0, n_ubatch=speed.n_ubatch)
     if speed.engine == LLAMA:
