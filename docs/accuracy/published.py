@@ -83,9 +83,18 @@ class PublishedSpeed:
     decode_per_s: float | None = None
     prefill_per_s: float | None = None
     n_decode: int | None = None
-    """Tokens over which decode was measured, from an empty context."""
+    """Tokens over which decode was measured."""
 
     n_prompt: int | None = None
+    """Of the prompt that was timed, from an empty context."""
+
+    depth: int = 0
+    """Tokens in the context before decode was measured."""
+
+    n_ubatch: int = 512
+    n_cores: int = 8
+    """Of the processor; 8 where it is not published."""
+
     n_devices: int = 1
     n_expert_layers_in_ram: int = 0
     ram: str = ""
@@ -127,9 +136,14 @@ def _model(entry: dict[str, Any], origin: str) -> ModelSpec:
         "tables": tuple(_table(table) for table in entry.get("tables", [])),
         "weights": (_weights(entry["weights"]),),
     }
-    n_active_params = entry.get("n_active_params", entry["n_params"])
+    embedding = 0 if entry.get("tied_output") else _embedding_params(entry)
+    n_active_params = entry.get("n_active_params", entry["n_params"] - embedding)
     known = {"source": Source.PUBLISHED, "origin": origin}
     return ModelSpec(**entry | groups | known | {"n_active_params": n_active_params})
+
+
+def _embedding_params(entry: dict[str, Any]) -> int:
+    return int(entry["vocab_size"] * entry["hidden_size"])
 
 
 def _table(entry: dict[str, Any]) -> TableShape:

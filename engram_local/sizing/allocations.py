@@ -6,8 +6,10 @@ src/llama-model.cpp, llama-kv-cache*.cpp, llama-memory-recurrent.cpp) and are ex
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from engram_local.figures import Source, Term, weakest
 from engram_local.model_spec import ModelSpec, Part, Weights
@@ -86,15 +88,60 @@ def gpu_terms(
     exact = _weights_source(spec, weights, on_gpu)
     cache = _share(all_cache_bytes(spec, request, n_ctx), on_gpu, spec)
     state = _share(state_bytes(spec, request), on_gpu, spec)
+    # Logits are computed where the output lies: on the last one.
+    silent = replace(request, n_outputs=0)
     compute = compute_bytes(spec, weights, request, placement, n_gpus)
+    compute += (n_gpus - 1) * compute_bytes(spec, weights, silent, placement, n_gpus)
     terms = (
         Term("weights", split.gpu_bytes, exact),
         Term("KV cache", cache, _layer_source(spec, on_gpu)),
         Term("recurrent state", state, _layer_source(spec, on_gpu)),
-        Term("compute buffers", n_gpus * compute, Source.ESTIMATED),
+        Term("compute buffers", compute, Source.ESTIMATED),
         Term("driver", n_gpus * DRIVER_BYTES, Source.ESTIMATED),
     )
     return tuple(term for term in terms if term.n_bytes)
+
+
+def bytes_of_gpus(
+    spec: ModelSpec,
+    weights: Weights,
+    request: Request,
+    placement: Placement,
+    free_bytes: Sequence[int],
+) -> list[int]:
+    """Return what lies on each of these GPUs; in sum what `gpu_terms` says.
+
+    llama.cpp deals out the layers in order, to each GPU its part of the free memory of
+    all (llama-model.cpp, load_tensors); the output is the last one. All count alike,
+    also those whose experts lie in RAM, so that the last GPU may be full while others
+    are empty.
+    """
+    n_gpus = len(free_bytes)
+    silent = replace(request, n_outputs=0)
+    compute = compute_bytes(spec, weights, silent, placement, n_gpus)
+    used = [DRIVER_BYTES + compute] * n_gpus
+    used[-1] += compute_bytes(spec, weights, request, placement, n_gpus) - compute
+    layers = _layers_in_order(spec, weights, request, placement)
+    ends = list(accumulate(max(size, 1) for size in free_bytes))
+    for i, n_bytes in enumerate(layers):
+        used[bisect_right(ends, i / len(layers) * ends[-1])] += n_bytes
+    return used
+
+
+def _layers_in_order(
+    spec: ModelSpec, weights: Weights, request: Request, placement: Placement
+) -> list[int]:
+    """Return the bytes of each layer that lies on a GPU, then those of the output."""
+    n_ctx = request.context_of(spec)
+    kept = all_cache_bytes(spec, request, n_ctx) + state_bytes(spec, request)
+    layer = (weights.part(Part.LAYERS) + kept) // spec.n_layers
+    experts = weights.part(Part.EXPERTS) // spec.n_layers
+    output = weights.part(Part.EMBEDDING if spec.tied_output else Part.OUTPUT)
+    layers = [
+        layer + (experts if i >= placement.n_cpu_experts else 0)
+        for i in range(layers_on_gpu(spec, placement))
+    ]
+    return [*layers, output]
 
 
 def ram_terms(
@@ -137,7 +184,7 @@ def compute_bytes(
     placement: Placement,
     n_gpus: int,
 ) -> int:
-    """Return a bound of what the graph needs on each device besides weights and cache.
+    """Return a bound of what the graph needs on a device besides weights and cache.
 
     Where all layers lie on several GPUs, llama.cpp works on four batches at a time.
     """
@@ -150,6 +197,7 @@ def compute_bytes(
         flash_attention=request.flash_attention,
         n_seqs=request.n_sequences,
         unified=request.unified,
+        n_outputs=request.n_outputs,
         n_copies=_COPIES if everything and n_gpus > 1 else 1,
         unpacked_cache=n_gpus > 0 and request.quantizes_cache,
         copied_expert_bytes=experts if placement.n_cpu_experts else 0,

@@ -14,6 +14,7 @@ from engram_local.model_spec import ModelSpec, Weights
 from engram_local.sizing.allocations import (
     Placement,
     best_placement,
+    bytes_of_gpus,
     gpu_terms,
     layers_on_gpu,
     ram_terms,
@@ -56,6 +57,9 @@ class Plan:
     placement: Placement
     vram: tuple[Term, ...]
     usable_vram_bytes: int
+    crowded_bytes: int
+    """What the fullest of several GPUs lacks; 0 = each has room for its layers."""
+
     ram: tuple[Term, ...]
     """Without the n-gram table."""
 
@@ -87,7 +91,7 @@ class Plan:
     @property
     def missing_vram_bytes(self) -> int:
         """What a layer on a GPU lacks; 0 = it fits."""
-        return max(0, self.vram_bytes - self.usable_vram_bytes)
+        return max(self.crowded_bytes, self.vram_bytes - self.usable_vram_bytes, 0)
 
     @property
     def missing_ram_bytes(self) -> int:
@@ -136,6 +140,7 @@ def make_plan(
         placement=placement,
         vram=vram,
         usable_vram_bytes=vram_bytes,
+        crowded_bytes=_crowded_bytes(spec, weights, request, placement, hardware),
         ram=ram,
         usable_ram_bytes=ram_bytes,
         missing_disk_bytes=_missing_disk_bytes(weights, hardware),
@@ -148,8 +153,12 @@ def make_plan(
 
 def usable_vram_bytes(hardware: Hardware) -> int:
     """Return what may be taken of all GPUs together."""
-    free = sum(max(0, gpu.free_bytes - GPU_MARGIN_BYTES) for gpu in hardware.gpus)
+    free = sum(_free_bytes(hardware))
     return min(free, usable_ram_bytes(hardware)) if is_unified(hardware) else free
+
+
+def _free_bytes(hardware: Hardware) -> list[int]:
+    return [max(0, gpu.free_bytes - GPU_MARGIN_BYTES) for gpu in hardware.gpus]
 
 
 def is_unified(hardware: Hardware) -> bool:
@@ -186,9 +195,25 @@ def _placement(
 
     def fits(placement: Placement) -> bool:
         terms = gpu_terms(spec, weights, request, placement, n_gpus)
-        return total_bytes(terms) <= vram_bytes
+        return total_bytes(terms) <= vram_bytes and not _crowded_bytes(
+            spec, weights, request, placement, hardware
+        )
 
     return best_placement(spec, weights, fits)
+
+
+def _crowded_bytes(
+    spec: ModelSpec,
+    weights: Weights,
+    request: Request,
+    placement: Placement,
+    hardware: Hardware,
+) -> int:
+    free_bytes = _free_bytes(hardware)
+    if len(free_bytes) < 2 or not placement.n_gpu_layers:
+        return 0
+    used = bytes_of_gpus(spec, weights, request, placement, free_bytes)
+    return max(0, *(own - free for own, free in zip(used, free_bytes, strict=True)))
 
 
 def _asked_placement(spec: ModelSpec, n_gpu_layers: int, n_cpu_moe: int) -> Placement:

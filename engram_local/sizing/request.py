@@ -52,6 +52,10 @@ class Request:
     unified: bool = False
     """Whether sequences share one cache, as in llama.cpp's server by default."""
 
+    n_outputs: int | None = None
+    """Tokens of a micro-batch that get logits; None = all, as `run` asks for.
+    llama.cpp's server asks for one per sequence, which takes less memory."""
+
     n_gpu_layers: int | None = None
     """As -ngl, the output counts as one; None = as many as fit."""
 

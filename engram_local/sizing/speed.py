@@ -5,6 +5,9 @@
     prompt   t = sum over devices (operations / flops_per_s
                  + attention / prompt_attention_flops_per_s)
 
+Reading a GPU's weights once per batch takes longer than the operations where a token
+uses few of many experts; the longer one counts.
+
 A single factor cannot describe a device: one box reached 38 % of its bandwidth on one
 model and 90 % on another, because a step has a cost per layer too
 (https://github.com/0xBakeer/qwen38-flash-next-spark, docs/measurements.md). Where a
@@ -23,6 +26,10 @@ from engram_local.model_spec import INDEXER, ModelSpec, Part, Weights
 from engram_local.sizing.allocations import Placement, layers_on_gpu
 from engram_local.sizing.cache import cache_bytes, state_bytes
 from engram_local.sizing.request import Request
+
+_GPU = "GPU"
+_UNKNOWN_FLOPS = (3e12, 10e12, 40e12)
+"""Of GPUs whose makers give no rate: Apple's M4, M1 Max, NVIDIA's GB10."""
 
 _MEASURED_SPREAD = 0.1
 """Two runs of one model on one machine differ by as much."""
@@ -61,9 +68,15 @@ class Share:
     """Keys, values and states that a decode step reads."""
 
     streamed_bytes: float
-    """Weights in RAM that one prompt batch could copy to a GPU instead, per token."""
+    """Weights that a prompt batch reads, per token: from VRAM; or those in RAM that
+    it could copy to a GPU instead. 0 = there is no GPU."""
 
     rates: Rates
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it is a GPU's."""
+        return self.device == _GPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +115,12 @@ def prompt_time(shares: Sequence[Share], copies: Figure | None) -> Time:
     for share in shares:
         rates, device = share.rates, share.device
         name, compute = f"{device} compute", _over(share.token_flops, rates.flops_per_s)
-        if share.streamed_bytes and copies is not None:
+        if share.on_gpu:
+            read = _over(share.streamed_bytes, rates.weight_bytes_per_s)
+            if read.value > compute.value:
+                name = f"{device} memory bandwidth"
+            compute = longer(read, compute)
+        elif share.streamed_bytes and copies is not None:
             copied = _over(share.streamed_bytes, _spread(copies))
             if copied.value < compute.value:
                 name, compute = "copies from RAM to the GPU", copied
@@ -130,15 +148,16 @@ def shares_of(
     parts = _Parts.of(spec, placement)
     totals = _Totals.of(spec, weights, request, depth)
     shares = []
+    per_token = 1 / max(min(request.n_ubatch, depth), 1)
     if placement.n_gpu_layers:
         rates = slowest_gpu(hardware.gpus, weights.name)
         if rates is None:
             return None
-        shares.append(_share("GPU", parts, totals, rates, 0.0))
+        shares.append(_share(_GPU, parts, totals, rates, per_token))
     rest = parts.rest()
     if rest.experts or rest.layers or rest.output:
         rates = cpu_rates(hardware.cpu, hardware.ram, weights.name)
-        per_token = 1 / request.n_ubatch if placement.n_gpu_layers else 0.0
+        per_token *= placement.n_gpu_layers > 0
         shares.append(_share("processor", rest, totals, rates, per_token))
     return shares
 
@@ -263,7 +282,7 @@ def _attended(depth: int, window: int) -> float:
 def _attended_on_average(n_tokens: int, window: int) -> float:
     """Return the tokens that one of a prompt looks at: half of it, or of the window."""
     width = min(n_tokens, window)
-    return width - width * width / (2 * n_tokens)
+    return width - width * width / (2 * max(n_tokens, 1))
 
 
 def slowest_gpu(gpus: Sequence[Gpu], weights_name: str) -> Rates | None:
@@ -283,13 +302,13 @@ def gpu_rates(gpu: Gpu, weights_name: str) -> Rates | None:
     compute = gpu.compute.for_type(weights_name)
     if compute.weight_bytes_per_s is None and gpu.bytes_per_s is None:
         return None
-    flops = _flops(compute.flops_per_s, (0.15, 0.5, 1.1))
+    flops = _flops(compute.flops_per_s, (0.35, 0.75, 1.1))
     prompt_attention = compute.prompt_attention_flops_per_s
     return Rates(
         weight_bytes_per_s=_rate(
-            compute.weight_bytes_per_s, gpu.bytes_per_s, (0.4, 0.65, 0.9)
+            compute.weight_bytes_per_s, gpu.bytes_per_s, (0.55, 0.82, 0.95)
         ),
-        layers_per_s=_layer_rate(compute.layer_s, (12e3, 30e3, 60e3)),
+        layers_per_s=_layer_rate(compute.layer_s, (12e3, 20e3, 60e3)),
         flops_per_s=flops,
         attention_flops_per_s=None,
         prompt_attention_flops_per_s=_spread(prompt_attention)
@@ -330,9 +349,11 @@ def _cpu_weight_rate(compute: Compute, cpu: Cpu, ram: Ram) -> Interval:
 
 def _flops(rate: Figure | None, parts: tuple[float, float, float]) -> Interval:
     """A datasheet's rate is a peak, a measured one is what llama.cpp reached."""
-    if rate is not None and rate.source is Source.MEASURED:
+    if rate is None:
+        return Interval(*_UNKNOWN_FLOPS, Source.ESTIMATED)
+    if rate.source is Source.MEASURED:
         return _spread(rate)
-    return _rate(None, rate or Figure(20e12, Source.ESTIMATED), parts)
+    return _rate(None, rate, parts)
 
 
 def _rate(
@@ -364,6 +385,16 @@ def _over(amount: float, rate: Interval) -> Interval:
     """Return the seconds for `amount`: a slow rate makes a long time."""
     return Interval(
         amount / rate.high, amount / rate.value, amount / rate.low, rate.source
+    )
+
+
+def longer(first: Interval, second: Interval) -> Interval:
+    """Return the time of two things that are done at once."""
+    return Interval(
+        max(first.low, second.low),
+        max(first.value, second.value),
+        max(first.high, second.high),
+        weakest(first.source, second.source),
     )
 
 

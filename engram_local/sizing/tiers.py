@@ -18,7 +18,7 @@ from engram_local.figures import Figure, Interval, Source, weakest
 from engram_local.hardware import DepthRate, Drive
 from engram_local.model_spec import ModelSpec, Part, TableShape, Weights
 from engram_local.sizing.request import Tier
-from engram_local.sizing.speed import Time
+from engram_local.sizing.speed import Time, longer
 from engram_local.units import KIB
 
 BLOCK_BYTES = 4 * KIB
@@ -192,7 +192,7 @@ class _Waits:
         reading, time = self._prompt_reading(), self._pace.prompt
         if reading is None or time is None:
             return None
-        join = _longer if self._spec.attached else _sum
+        join = longer if self._spec.attached else _sum
         return rate_of(join(time.seconds, reading))
 
     def decode_bound(self) -> str:
@@ -266,14 +266,5 @@ def _sum(first: Interval, second: Interval) -> Interval:
         first.low + second.low,
         first.value + second.value,
         first.high + second.high,
-        weakest(first.source, second.source),
-    )
-
-
-def _longer(first: Interval, second: Interval) -> Interval:
-    return Interval(
-        max(first.low, second.low),
-        max(first.value, second.value),
-        max(first.high, second.high),
         weakest(first.source, second.source),
     )

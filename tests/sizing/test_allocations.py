@@ -12,6 +12,7 @@ from engram_local.sizing.allocations import (
     DRIVER_BYTES,
     Placement,
     best_placement,
+    bytes_of_gpus,
     gpu_terms,
     layers_on_gpu,
     ram_terms,
@@ -20,6 +21,7 @@ from engram_local.sizing.allocations import (
 )
 from engram_local.sizing.cache import all_cache_bytes, cache_bytes, state_bytes
 from engram_local.sizing.request import Request
+from engram_local.units import GIB
 from tests.sizing.samples import DENSE, MOE, SMALL
 
 ALL_DENSE = Placement(n_gpu_layers=33)
@@ -129,8 +131,24 @@ def test_each_gpu_has_a_driver_and_buffers() -> None:
     two = by_name(gpu_terms(DENSE, DENSE.weights[0], Request(), ALL_DENSE, 2))
     assert one["driver"] == DRIVER_BYTES
     assert two["driver"] == 2 * DRIVER_BYTES
-    assert two["compute buffers"] > 2 * one["compute buffers"]  # four batches in flight
     assert two["KV cache"] == one["KV cache"]
+
+
+def test_four_batches_are_in_flight_on_several_gpus() -> None:
+    server = Request(n_outputs=1)
+    one = by_name(gpu_terms(DENSE, DENSE.weights[0], server, ALL_DENSE, 1))
+    two = by_name(gpu_terms(DENSE, DENSE.weights[0], server, ALL_DENSE, 2))
+    assert two["compute buffers"] > 2 * one["compute buffers"]
+
+
+def test_only_one_gpu_computes_logits() -> None:
+    more = [
+        by_name(gpu_terms(DENSE, DENSE.weights[0], Request(), ALL_DENSE, n_gpus))
+        for n_gpus in (1, 2, 3)
+    ]
+    first, second, third = (terms["compute buffers"] for terms in more)
+    logits_bytes = 4 * 512 * DENSE.vocab_size
+    assert first > logits_bytes > third - second
 
 
 def test_keys_lie_where_their_layer_is_computed() -> None:
@@ -170,3 +188,41 @@ def test_the_best_placement_has_the_most_on_the_gpu(spec: ModelSpec) -> None:
         others = [one for one in options if size(one) <= limit]
         wanted = min(fitting, key=lambda one: one.n_cpu_experts, default=None)
         assert best == (wanted or max(others, key=lambda one: one.n_gpu_layers))
+
+
+@pytest.mark.parametrize(
+    "placement",
+    [
+        Placement(n_gpu_layers=49),
+        Placement(n_gpu_layers=49, n_cpu_experts=20),
+        Placement(n_gpu_layers=30),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("free_gib", [[24], [24, 24], [24, 8, 16]], ids=str)
+def test_what_lies_on_each_gpu_is_all_of_it(
+    placement: Placement, free_gib: list[int]
+) -> None:
+    free_bytes = [size * GIB for size in free_gib]
+    weights = MOE.weights[0]
+    each = bytes_of_gpus(MOE, weights, Request(), placement, free_bytes)
+    terms = gpu_terms(MOE, weights, Request(), placement, len(free_bytes))
+    assert sum(each) == pytest.approx(total_bytes(terms), rel=1e-5)
+
+
+def test_layers_are_dealt_out_in_order() -> None:
+    placement = Placement(n_gpu_layers=49, n_cpu_experts=24)
+    weights = MOE.weights[0]
+    first, last = bytes_of_gpus(MOE, weights, Request(), placement, [GIB, GIB])
+    # 25 layers and 23 with the output; one of the first has experts
+    experts = weights.part(Part.EXPERTS) // 48
+    layer = weights.part(Part.LAYERS) // 48
+    logits = 2 * GIB
+    assert 22 * experts - 2 * layer < last - first < 22 * experts + logits
+
+
+def test_a_larger_gpu_gets_more_layers() -> None:
+    everything = Placement(n_gpu_layers=33)
+    sizes = [12 * GIB, 24 * GIB]
+    small, large = bytes_of_gpus(DENSE, DENSE.weights[0], Request(), everything, sizes)
+    assert small < large

@@ -8,6 +8,7 @@ import pytest
 
 from engram_local.errors import UsageError
 from engram_local.hardware import Hardware
+from engram_local.sizing.allocations import bytes_of_gpus
 from engram_local.sizing.choice import Place, choose_plan, place_of
 from engram_local.sizing.plan import (
     GPU_MARGIN_BYTES,
@@ -61,6 +62,32 @@ def test_vram_is_never_overdrawn(spec, vram_gib: float) -> None:  # type: ignore
     plan = make_plan(spec, spec.weights[0], Request(n_ctx=32_768), hardware)
     assert plan.vram_bytes <= vram_gib * GIB - GPU_MARGIN_BYTES
     assert plan.fits
+
+
+@pytest.mark.parametrize("vram_gib", [6, 8, 12, 24])
+@pytest.mark.parametrize("n_gpus", [2, 3])
+@pytest.mark.parametrize("spec", [DENSE, MOE], ids=lambda spec: spec.name)
+def test_none_of_several_gpus_is_overdrawn(  # type: ignore[no-untyped-def]
+    spec, n_gpus: int, vram_gib: int
+) -> None:
+    one = with_sizes(DESKTOP, vram_gib=vram_gib, ram_gib=256)
+    hardware = replace(one, gpus=one.gpus * n_gpus)
+    request, weights = Request(n_ctx=32_768), spec.weights[0]
+    plan = make_plan(spec, weights, request, hardware)
+    free_bytes = [vram_gib * GIB - GPU_MARGIN_BYTES] * n_gpus
+    used = bytes_of_gpus(spec, weights, request, plan.placement, free_bytes)
+    assert plan.fits and plan.placement.n_gpu_layers > 0
+    assert max(used) <= free_bytes[0]
+
+
+def test_one_full_gpu_among_empty_ones_is_too_much() -> None:
+    """Half of the experts would fit, but llama.cpp puts them all on the last one."""
+    two = replace(DESKTOP, gpus=DESKTOP.gpus * 2)
+    plan = make_plan(MOE, MOE.weights[1], Request(), two)
+    crowded = replace(plan, crowded_bytes=GIB)
+    assert plan.fits and not crowded.fits
+    assert crowded.missing_vram_bytes == GIB
+    assert plan.placement.n_cpu_experts > 24
 
 
 def test_more_vram_never_puts_less_on_the_gpu() -> None:

@@ -74,7 +74,9 @@ def test_a_token_reads_the_experts_it_uses() -> None:
     used = weights.part(Part.EXPERTS) * 10 / 512
     expected = weights.part(Part.LAYERS) + weights.part(Part.OUTPUT) + used
     assert gpu.weight_bytes == pytest.approx(expected, rel=1e-6)
-    assert gpu.streamed_bytes == 0
+    assert gpu.streamed_bytes == pytest.approx(
+        (weights.part(Part.LAYERS) + weights.part(Part.EXPERTS)) / 512
+    )
 
 
 def test_experts_in_ram_are_read_by_the_processor() -> None:
@@ -106,6 +108,22 @@ def test_a_large_batch_copies_weights_to_the_gpu_where_that_is_faster() -> None:
     assert fast.seconds.value < slow.seconds.value == without.seconds.value
     copied = prompt_time(parts, Figure(25e9, Source.DATASHEET))
     assert copied.bound == "copies from RAM to the GPU"
+
+
+def test_a_short_prompt_reads_all_experts_for_few_tokens() -> None:
+    parts = shares(MOE, DESKTOP, Placement(n_gpu_layers=49), depth=32)
+    time = prompt_time(parts, None)
+    weights = MOE.weights[0]
+    n_bytes = weights.part(Part.LAYERS) + weights.part(Part.EXPERTS)
+    rate = parts[0].rates.weight_bytes_per_s.value
+    assert time.bound == "GPU memory bandwidth"
+    assert time.seconds.value == pytest.approx(n_bytes / 32 / rate, rel=0.01)
+
+
+def test_a_gpu_whose_maker_gives_no_rate_has_a_wide_interval() -> None:
+    gpu = replace(DESKTOP.gpus[0], compute=Compute())
+    (share,) = shares(DENSE, replace(DESKTOP, gpus=(gpu,)), WHOLE)
+    assert share.rates.flops_per_s.high > 10 * share.rates.flops_per_s.low
 
 
 def test_deeper_tokens_take_longer() -> None:
