@@ -57,7 +57,7 @@ def _rank(spec: ModelSpec, plan: Plan, hardware: Hardware) -> tuple[float, ...]:
     no_space = plan.missing_disk_bytes > 0
     if place is Place.NOWHERE or no_space or bits > _GOOD_BITS:
         return (place, no_space, 1, bits)
-    return (place, no_space, 0, -bits)
+    return (place, 0, 0, -bits)
 
 
 def bits_per_weight(spec: ModelSpec, weights: Weights) -> float:

@@ -195,6 +195,16 @@ def test_a_gpu_that_is_not_used_is_no_reason_to_buy_one() -> None:
     assert found.change == "Q4_K_M with -ngl 33 fits"
 
 
+def test_experts_in_ram_are_better_than_few_layers_on_the_gpu() -> None:
+    roomy = sized(DESKTOP, ram_gib=256)
+    pinned = Request(n_gpu_layers=10, quantization="Q4_K")
+    found, plan = verdict(MOE, roomy, pinned)
+    assert place_of(MOE, plan, roomy) is Place.LAYERS_IN_RAM
+    assert found.change == "Q4_K with -ngl 49 fits"
+    other = choose_plan(MOE, Request(), roomy)
+    assert place_of(MOE, other, roomy) is Place.EXPERTS_IN_RAM
+
+
 def test_a_table_that_was_wanted_in_ram_may_stay_on_the_drive() -> None:
     small = sized(DESKTOP, ram_gib=40)
     found, _ = verdict(MOE, small, Request(tier=Tier.RAM, quantization="Q2_0"))
@@ -255,3 +265,11 @@ def test_shared_memory_grows_with_ram_and_gets_no_gpu() -> None:
     larger = sized(mac, ram_gib=n_gib)
     assert larger.gpus[0].vram_bytes == n_gib * 12 * GIB // 16
     assert verdict(MOE, larger)[0].outcome is not Outcome.DOES_NOT_FIT
+
+
+def test_no_gpu_is_proposed_to_a_computer_whose_gpu_shares_its_ram() -> None:
+    gpu = replace(DESKTOP.gpus[0], unified=True, vram_bytes=4 * GIB, free_bytes=4 * GIB)
+    largest = replace(sized(DESKTOP, ram_gib=1024), gpus=(gpu,))
+    found, plan = verdict(DENSE, largest)
+    assert place_of(DENSE, plan, largest) is Place.LAYERS_IN_RAM
+    assert found.change is None
