@@ -34,6 +34,10 @@ _UNKNOWN_FLOPS = (3e12, 10e12, 40e12)
 _MEASURED_SPREAD = 0.1
 """Two runs of one model on one machine differ by as much."""
 
+_OTHER_TYPE_SPREAD = 0.5
+"""Of weights of a type that was not measured, where others were: Q4_1 and Q8_0 are
+0.67 and 1.1 times the geometric mean of three in decode, 0.44 and 1.1 in prompts."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
@@ -375,7 +379,9 @@ def _layer_rate(
 
 
 def _spread(figure: Figure) -> Interval:
-    low, high = 1 - _MEASURED_SPREAD, 1 + _MEASURED_SPREAD
+    measured = figure.source is not Source.ESTIMATED
+    spread = _MEASURED_SPREAD if measured else _OTHER_TYPE_SPREAD
+    low, high = 1 - spread, 1 + spread
     return Interval(
         figure.value * low, figure.value, figure.value * high, figure.source
     )
