@@ -128,6 +128,8 @@ class Cpu:
     """Physical ones that this process may use."""
 
     compute: Compute = Compute()
+    source: Source = Source.MEASURED
+    """Of its cores: found on this machine, or given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

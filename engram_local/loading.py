@@ -16,7 +16,8 @@ from engram_local import catalog
 from engram_local.errors import MismatchError, UnsupportedError
 from engram_local.formats import deepseek41, engram_gguf
 from engram_local.formats.backbone import read_backbone
-from engram_local.formats.header import read_header
+from engram_local.formats.header import Header, read_header
+from engram_local.formats.split import read_model_header
 from engram_local.llama.hook import PythonFunction
 from engram_local.llama.runtime import Backbone
 from engram_local.memory.libc import install_bus_error_handler
@@ -58,10 +59,11 @@ def load(
 ) -> Loaded:
     """Load a backbone and its memory; closing `stack` frees them in the right order.
 
-    Raises EngramError.
+    model: of a split one, any part. Raises EngramError.
     """
-    path = model or catalog.default_model()
-    spec = _read_spec(path)
+    header = read_model_header(model or catalog.default_model())
+    path = header.path  # of a split model, the part that llama.cpp begins with
+    spec = _read_spec(header)
     module = _read_module(path, spec, memory)
     install_bus_error_handler()
     backbone = Backbone(
@@ -77,12 +79,11 @@ def load(
     return Loaded(spec=spec, backbone=backbone, memory=attached)
 
 
-def _read_spec(path: Path) -> BackboneSpec:
-    header = read_header(path)
+def _read_spec(header: Header) -> BackboneSpec:
     if deepseek41.matches(header):
         raise UnsupportedError(
-            f"{path} cannot be run: DeepSeek-V4.1 (deepseek41) is not in this version "
-            "of llama.cpp",
+            f"{header.path} cannot be run: DeepSeek-V4.1 (deepseek41) is not in this "
+            "version of llama.cpp",
             hint="`engram-local show` tells what is in the file",
         )
     return read_backbone(header)

@@ -65,6 +65,10 @@ class Weights:
         return self.parts.get(part, 0)
 
 
+INDEXER = "indexer"
+"""Kind of a cache whose keys only choose which tokens attention looks at."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheGroup:
     """Layers that keep keys and values of the same shape for every token."""

@@ -29,6 +29,7 @@ HOMES = {
     "ctypes": {"llama", "memory/libc.py"},
     "llama_cpp": {"llama"},
     "textual": set(),
+    "rich": {"sizing/render/text.py"},
     "tui": {"cli"},
     "safetensors": {"formats", "cli/convert.py"},
     "gguf": {"formats", "memory/rows.py", "cli"},

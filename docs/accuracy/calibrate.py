@@ -65,19 +65,19 @@ def samples(speeds: Sequence[PublishedSpeed], what: str) -> Iterator[Sample]:
         flops, bandwidth = gpu.compute.flops_per_s, gpu.bytes_per_s
         assert bandwidth is not None
         if what == "decode" and speed.decode_per_s:
-            depth = speed.depth + (speed.n_decode or 0) // 2
+            depth = speed.depth + (speed.n_decode or 512) // 2
             (share,) = used_shares(speed, depth)
-            n_bytes = share.work.weight_bytes + share.cache_bytes
+            n_bytes = share.weight_bytes + share.cache_bytes
             yield Sample(
                 device=speed.device,
                 published_s=1 / speed.decode_per_s,
                 memory_s=n_bytes / bandwidth.value,
-                n_layers=share.work.n_layers,
+                n_layers=share.n_layers,
             )
         if what == "prompt" and speed.prefill_per_s and flops is not None:
             depth = speed.n_prompt or 512
             (share,) = used_shares(speed, depth)
-            n_flops = share.work.token_flops + depth / 2 * share.work.attention_flops
+            n_flops = share.token_flops + share.prompt_attention_flops
             yield Sample(
                 device=speed.device,
                 published_s=1 / speed.prefill_per_s,

@@ -95,13 +95,13 @@ def published_terms(load: PublishedLoad) -> dict[str, int]:
 def reached(speed: PublishedSpeed) -> Iterator[Reached]:
     """Yield what was published of decode and prompts, each with its prediction."""
     if speed.decode_per_s is not None:
-        depth = speed.depth + (speed.n_decode or 0) // 2
-        time = decode_time(used_shares(speed, depth), depth)
+        depth = speed.depth + (speed.n_decode or 512) // 2
+        time = decode_time(used_shares(speed, depth))
         yield _reached(speed, "decode", time.seconds, speed.decode_per_s)
     if speed.prefill_per_s is not None:
         depth = speed.n_prompt or 512
         copies = hardware_of(speed).gpus[0].host_bytes_per_s
-        time = prompt_time(used_shares(speed, depth), depth, copies)
+        time = prompt_time(used_shares(speed, depth), copies)
         yield _reached(speed, "prompt", time.seconds, speed.prefill_per_s)
 
 

@@ -51,8 +51,8 @@ def predict(path: Path, hardware: Hardware) -> tuple[float, float]:
         )
         assert shares is not None
         if decode:
-            return decode_time(shares, depth).seconds.value
-        return prompt_time(shares, depth, None).seconds.value
+            return decode_time(shares).seconds.value
+        return prompt_time(shares, None).seconds.value
 
     return (
         1 / seconds_at(depth, decode=True),

@@ -24,6 +24,7 @@ from engram_local.formats.backbone_writer import WEIGHT_TYPES
 from engram_local.formats.engram_writer import StoredRows, write_memory
 from engram_local.formats.header import read_header
 from engram_local.formats.pieces import Progress
+from engram_local.formats.split import read_model_header
 from engram_local.memory.constants import derive_multipliers, derive_sizes, offsets_of
 from engram_local.memory.module import FusionWeights, MemoryModule
 from engram_local.spec import (
@@ -199,7 +200,7 @@ def write_synthetic_memory(
     The backbone may be any GGUF, synthetic or not. Raises UsageError if it has fewer
     layers, FileError if a file cannot be read or written.
     """
-    backbone = read_backbone(read_header(backbone_path))
+    backbone = read_backbone(read_model_header(backbone_path))
     if max(shape.layer_ids) >= backbone.fingerprint.block_count:
         raise UsageError(
             f"memory layer {max(shape.layer_ids)} is not in a backbone of "

@@ -212,9 +212,9 @@ def _memory_shape(args: argparse.Namespace, model: Path) -> MemoryShape:
     """Return the shape that was asked for; what was not is as in the shipped memory."""
     from engram_local.bench.synthetic import MemoryShape, spread_layers
     from engram_local.formats.backbone import read_backbone
-    from engram_local.formats.header import read_header
+    from engram_local.formats.split import read_model_header
 
-    depth = read_backbone(read_header(model)).fingerprint.block_count
+    depth = read_backbone(read_model_header(model)).fingerprint.block_count
     plain = MemoryShape()
     return MemoryShape(
         layer_ids=spread_layers(args.memory_layers or len(plain.layer_ids), depth),

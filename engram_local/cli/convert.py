@@ -46,9 +46,9 @@ def run(args: argparse.Namespace) -> int:
     from engram_local.catalog import default_model
     from engram_local.formats.engram_peft import open_adapter
     from engram_local.formats.engram_writer import write_memory
-    from engram_local.formats.header import read_header
+    from engram_local.formats.split import read_model_header
 
-    backbone = read_header(args.backbone or default_model())
+    backbone = read_model_header(args.backbone or default_model())
     row_type = RowType(args.rows_type)
     with open_adapter(args.source, backbone, row_type) as adapter, status_line() as bar:
         write_memory(

@@ -64,18 +64,29 @@ def given_of(args: argparse.Namespace) -> Given:
 def measured_hardware(path: Path) -> Hardware:
     """Return this computer, with what a probe measured where there was one.
 
-    path: a file or folder on the drive in question.
+    path: a file or folder on the drive in question. Where only another drive of this
+    computer was measured, its RAM and processors were too.
     """
     from engram_local.probe.result import apply_probe
-    from engram_local.probe.store import find_probe, here
+    from engram_local.probe.store import find_probe, find_without_drive, here
     from engram_local.sizing.machine import look
 
     hardware = look(path)
-    probe, problem = find_probe(here(path))
+    identity = here(path, gpus=tuple(gpu.name for gpu in hardware.gpus))
+    probe, problem = find_probe(identity)
     notes = hardware.notes + ((problem,) if problem else ())
-    if probe is None:
+    if probe is not None:
+        notes += (f"measured by `engram-local probe` on {probe.date}",)
+    elif probe := find_without_drive(identity):
+        notes += (
+            f"measured by `engram-local probe` on {probe.date}, but with another drive",
+        )
+    else:
+        notes += (
+            "nothing was measured here, so speeds are wide estimates; `engram-local "
+            "probe` takes a minute",
+        )
         return replace(hardware, notes=notes)
-    notes += (f"measured by `engram-local probe` on {probe.date}",)
     return apply_probe(replace(hardware, notes=notes), probe)
 
 

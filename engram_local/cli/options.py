@@ -231,12 +231,13 @@ def files_of(args: argparse.Namespace) -> tuple[Path, Path]:
     """Return model and memory; raise FileError if there is no memory for the model."""
     from engram_local.catalog import default_model, find_memory
     from engram_local.formats.backbone import read_backbone
-    from engram_local.formats.header import read_header
+    from engram_local.formats.split import read_model_header
 
     model = model_of(args) or default_model()
     memory = args.memory
     if memory is None:
-        memory = find_memory(model, read_backbone(read_header(model)).fingerprint)
+        fingerprint = read_backbone(read_model_header(model)).fingerprint
+        memory = find_memory(model, fingerprint)
     if memory is None:
         raise FileError(
             f"there is no memory for {model}",

@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         status.announce("starting")
         from engram_local.probe.runner import Plan, run_probe
         from engram_local.probe.store import as_json, here, save_probe
+        from engram_local.sizing.machine import look
 
         plan = Plan(
             folder=_folder(args.dir),
@@ -68,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
             quick=args.quick,
             gpu=args.gpu,
         )
-        identity = here(plan.file or plan.folder)
+        where = plan.file or plan.folder
+        identity = here(where, gpus=tuple(gpu.name for gpu in look(where).gpus))
         probe = run_probe(identity, plan, progress=status)
     path = save_probe(probe)
     print(json.dumps(as_json(probe), indent=2) if args.json else as_text(probe))

@@ -18,7 +18,7 @@ from engram_local.cli.hardware_options import (
 )
 from engram_local.cli.options import command_line
 from engram_local.errors import FileError, UsageError
-from engram_local.settings import CACHE_TYPES
+from engram_local.settings import CACHE_TYPES, TIERS
 
 if TYPE_CHECKING:
     from engram_local.hardware import Hardware
@@ -81,6 +81,11 @@ def _add_request_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="layers on the GPU (default: as many as fit)",
     )
+    group.add_argument(
+        "--memory-tier",
+        choices=[name for name in TIERS if name != "auto"],
+        help="where the rows of an n-gram table are (default mmap)",
+    )
 
 
 def _add_output_arguments(group: argparse._ArgumentGroup) -> None:
@@ -135,7 +140,7 @@ def _specs(args: argparse.Namespace) -> list[ModelSpec]:
 
 
 def _request(args: argparse.Namespace) -> Request:
-    from engram_local.sizing.request import Request
+    from engram_local.sizing.request import Request, Tier
 
     return Request(
         n_ctx=args.n_ctx,
@@ -144,6 +149,7 @@ def _request(args: argparse.Namespace) -> Request:
         cache_type_v=args.cache_type_v or "f16",
         quantization=args.quant,
         n_gpu_layers=args.n_gpu_layers,
+        tier=None if args.memory_tier is None else Tier(args.memory_tier),
     )
 
 
@@ -191,4 +197,13 @@ def _print_text(report: Report) -> None:
 
 
 def _write_html(path: Path, report: Report) -> None:
-    raise FileError(str(path))
+    from engram_local.sizing.render.html_page import render_html
+
+    try:
+        path.write_text(render_html(report), "utf-8")
+    except OSError as error:
+        raise FileError(
+            f"{path} cannot be written: {error.strerror or error}",
+            hint="name a file in a folder that exists and may be written",
+        ) from error
+    print(f"wrote {path}", file=sys.stderr)

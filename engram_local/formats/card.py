@@ -71,6 +71,7 @@ def read_card(path: Path) -> ModelSpec:
         n_layers=card.integer("n_layers", low=1),
         n_heads=card.integer("n_heads", low=1),
         ffn_size=card.integer("ffn_size", default=0),
+        head_size=card.integer("head_size", high=2**16, default=0),
         caches=tuple(_cache(fields) for fields in card.sections("caches")),
         weights=_all_weights(card, params, tables),
         states=tuple(_state(fields) for fields in card.sections("states")),

@@ -37,6 +37,8 @@ from engram_local.spec import (
 from engram_local.units import escape_control, format_count
 
 _TABLE = re.compile(r"blk\.(\d+)\.engram_embd\.weight")
+_COMPRESSOR = re.compile(r"blk\.(\d+)\.attn_compressor_kv\.weight")
+_OWNERS = "attention.kv_source_layer_ids"
 _NAMES = {
     "layer_ids": ("layer_ids", "layers"),
     "max_ngram": ("max_ngram_size", "ngram_size"),
@@ -300,13 +302,13 @@ def _table_spec(
 
 
 def _caches(keys: ModelKeys) -> tuple[CacheGroup, ...] | None:
-    """Return the window of all layers, and entries of `ratio` tokens of some.
+    """Return the window of all layers, and what some keep of all tokens.
 
-    None where the file does not tell the ratios.
+    A layer that owns compressed entries has an indexer's keys beside them; others read
+    those of the owner before. None where the file does not tell the ratios.
     """
     if not keys.has("attention.compress_ratios"):
         return None
-    ratios = keys.integers("attention.compress_ratios")[: keys.n_layers]
     n_heads = keys.largest("attention.head_count_kv", 1)
     window = CacheGroup(
         kind="sliding window",
@@ -315,18 +317,55 @@ def _caches(keys: ModelKeys) -> tuple[CacheGroup, ...] | None:
         value_size=0,
         window=keys.integer("attention.sliding_window"),
     )
+    sizes = {
+        "compressed": window.key_size,
+        "indexer": keys.integer("attention.indexer.key_length", 0),
+    }
+    kept = sorted(Counter(_ratios_kept(keys)).items(), reverse=True)
     return (
         window,
         *(
-            replace(window, kind="compressed", n_layers=n, window=0, ratio=ratio)
-            for ratio, n in sorted(Counter(ratios).items())
-            if ratio
+            replace(window, kind=kind, n_layers=n, key_size=size, window=0, ratio=ratio)
+            for kind, size in sizes.items()
+            for ratio, n in kept
+            if size
         ),
     )
 
 
+def _ratios_kept(keys: ModelKeys) -> list[int]:
+    """Return the ratio of each layer that owns compressed entries.
+
+    Of all layers with a ratio where the file does not tell the owners.
+    """
+    ratios = keys.integers("attention.compress_ratios")[: keys.n_layers]
+    owners = _owners(keys)
+    if not owners:
+        return [ratio for ratio in ratios if ratio]
+    if max(owners) >= len(ratios):
+        raise keys.wrong(
+            "attention.compress_ratios",
+            f"has {len(ratios)} values, layer {max(owners)} needs one",
+        )
+    return [max(ratios[layer], 1) for layer in owners]
+
+
+def _owners(keys: ModelKeys) -> set[int]:
+    """Return the layers with compressed entries of their own; empty = not told."""
+    if keys.has(_OWNERS):
+        return set(keys.integers(_OWNERS))
+    found = map(_COMPRESSOR.fullmatch, keys.header.tensors)
+    layers = {int(match[1]) for match in found if match}
+    return {layer for layer in layers if layer < keys.n_layers}  # no draft heads
+
+
 def _notes(engram: _Engram, keys: ModelKeys) -> tuple[str, ...]:
     notes = ["llama.cpp does not run Engram tables yet, so nothing confirms its cache"]
+    if keys.has("attention.compress_ratios") and not _owners(keys):
+        notes.append(
+            "the size of its cache is an upper bound: which layers keep compressed "
+            "entries is not told"
+        )
     if engram.keys.prefix != "deepseek41":
         notes.append("an early file: its keys begin with deepseek4.engram")
     if engram.missing:

@@ -12,14 +12,14 @@ from pathlib import Path
 from engram_local.errors import FileError, FormatError
 from engram_local.figures import Source
 from engram_local.formats.fields import Fields, read_limited
-from engram_local.formats.hf_dims import Shape, read_dims
+from engram_local.formats.hf_dims import Dims, Shape, read_dims
 from engram_local.formats.hf_shapes import read_shape
 from engram_local.formats.weight_sizes import (
     active_params,
     computed_weights,
     split_bytes,
 )
-from engram_local.model_spec import ModelSpec, Part, TableShape, Weights
+from engram_local.model_spec import INDEXER, ModelSpec, Part, TableShape, Weights
 
 CONFIG_FILE = "config.json"
 INDEX_FILE = "model.safetensors.index.json"
@@ -73,6 +73,7 @@ def read_model(path: Path) -> ModelSpec:
         n_layers=dims.n_layers,
         n_heads=dims.n_heads,
         ffn_size=shape.ffn_size,
+        head_size=_head_size(text, dims, shape),
         caches=shape.caches,
         weights=_weights(config, config_path.parent, params, shape.tables),
         states=shape.states,
@@ -98,6 +99,13 @@ def _name(config: Fields, path: Path) -> str:
     """Return the name that the maker wrote into the config, else the folder's."""
     written = config.text("_name_or_path", "")
     return written or path.resolve().parent.name or CONFIG_FILE
+
+
+def _head_size(text: Fields, dims: Dims, shape: Shape) -> int:
+    """Return the width of a query; 0 = as wide as the keys, which are latents."""
+    if any(not cache.value_size and cache.kind != INDEXER for cache in shape.caches):
+        return 0
+    return text.integer("global_head_dim", 1, 2**16, dims.head_dim)
 
 
 def _notes(shape: Shape) -> tuple[str, ...]:

@@ -23,33 +23,28 @@ def matches(header: Header) -> bool:
 def read_model(header: Header) -> ModelSpec:
     """Return the model; raise FormatError where its numbers contradict each other."""
     keys = ModelKeys.of(header)
-    spec = replace(describe(keys), tables=_tables(keys))
+    spec = replace(describe(keys), tables=(_table(keys),))
     return with_notes(spec, _NO_LEAD)
 
 
-def _tables(keys: ModelKeys) -> tuple[TableShape, ...]:
-    """Return one table per order and head; a token reads a row of each."""
+def _table(keys: ModelKeys) -> TableShape:
+    """Return its tables, of an order and head each, as one: the input needs all."""
     longest = _either(keys, "ngram.neighbor_num", "ngram.neighbor_count")
     n_heads = _either(keys, "ngram.split_num", "ngram.split_count")
-    found = {table.name: table for table in tables(keys.header)}
-    if len(found) != (longest - 1) * n_heads:
+    found = tables(keys.header)
+    widths = {table.shape[0] for table in found}
+    if len(found) != (longest - 1) * n_heads or len(widths) != 1:
         raise FormatError(
-            f"{keys.header.path} has {len(found)} tables for orders up to {longest} "
-            f"with {n_heads} heads"
+            f"{keys.header.path} has {len(found)} tables of width {sorted(widths)} for "
+            f"orders up to {longest} with {n_heads} heads"
         )
-    ordered = [
-        keys.header.tensor(f"ngram_embd.{index}.weight") for index in range(len(found))
-    ]
-    return tuple(
-        TableShape(
-            layer_id=0,
-            n_rows=table.shape[1],
-            width=table.shape[0],
-            rows_per_token=1,
-            orders=(2 + index // n_heads,),
-            n_heads=1,
-        )
-        for index, table in enumerate(ordered)
+    return TableShape(
+        layer_id=0,
+        n_rows=sum(table.shape[1] for table in found),
+        width=widths.pop(),
+        rows_per_token=len(found),
+        orders=tuple(range(2, longest + 1)),
+        n_heads=n_heads,
     )
 
 

@@ -60,6 +60,7 @@ def describe(
         n_layers=keys.n_layers * n_passes(keys),
         n_heads=keys.largest("attention.head_count") or 1,
         ffn_size=_ffn_size(keys, n_used),
+        head_size=_head_size(keys),
         caches=read_caches(keys) if caches is None else caches,
         states=read_states(keys),
         weights=(read_weights(keys),),
@@ -98,6 +99,17 @@ def _ffn_size(keys: ModelKeys, n_used: int) -> int:
     )
     widest = max(dense, expert * n_used + shared)
     return widest or keys.integer("ssm.inner_size", keys.integer("embedding_length"))
+
+
+def _head_size(keys: ModelKeys) -> int:
+    """Return the width of a query; 0 = as wide as the keys, which are latents."""
+    if keys.integer("attention.key_length_mla", 0):
+        return 0
+    width = keys.integer("embedding_length") // (
+        keys.largest("attention.head_count") or 1
+    )
+    full = keys.integer("attention.key_length", width)
+    return max(full, keys.integer("attention.key_length_swa", full))
 
 
 def _notes(keys: ModelKeys, *, guessed: bool) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import os
 import tempfile
 import types
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -88,9 +88,7 @@ def find_probe(
     """Return the probe of a computer, and a sentence if one was found but is unfit."""
     path = probe_path(identity, environ)
     try:
-        with open(path, "rb") as file:
-            text = file.read(_MAX_BYTES + 1)
-        probe = read_probe(text)
+        probe = _read_file(path)
     except FileNotFoundError:
         return None, None
     except OSError as error:
@@ -100,6 +98,34 @@ def find_probe(
     if probe.identity != identity:
         return None, f"{path} was ignored: it is of another computer; {_AGAIN}"
     return probe, None
+
+
+def find_without_drive(
+    identity: Identity, environ: Mapping[str, str] = os.environ
+) -> Probe | None:
+    """Return the newest probe of this computer with any drive, less the drive's rates.
+
+    None where there is none; files that are unfit are passed over.
+    """
+    probes = []
+    for path in probe_path(identity, environ).parent.glob("*.json"):
+        try:
+            probe = _read_file(path)
+        except (OSError, ValueError):
+            continue
+        if _computer(probe.identity) == _computer(identity):
+            probes.append(probe)
+    newest = max(probes, key=lambda probe: probe.date, default=None)
+    return newest and replace(newest, drive=None)
+
+
+def _computer(identity: Identity) -> Identity:
+    return replace(identity, device="", file_system="")
+
+
+def _read_file(path: Path) -> Probe:
+    with open(path, "rb") as file:
+        return read_probe(file.read(_MAX_BYTES + 1))
 
 
 def read_probe(text: bytes) -> Probe:

@@ -27,8 +27,8 @@ def assume_drive(hardware: Hardware) -> Hardware:
         bytes_per_s=drive.bytes_per_s or Figure(sheet.bytes_per_s, Source.ESTIMATED),
     )
     note = (
-        f"drive: {drive.name} was not measured and is taken as a {kind} at its best; "
-        "`engram-local probe` measures it, --disk-kind and --disk-iops describe another"
+        f"drive: {drive.name} is taken as a {kind} at its best; --disk-kind and "
+        "--disk-iops describe another"
     )
     return replace(hardware, drive=filled, notes=(*hardware.notes, note))
 

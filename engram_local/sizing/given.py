@@ -94,7 +94,7 @@ def _cpu(found: Cpu, given: Given) -> Cpu:
     if given.n_cores is None:
         return found
     name = f"a processor with {given.n_cores} cores"
-    return Cpu(name=name, n_cores=given.n_cores)
+    return Cpu(name=name, n_cores=given.n_cores, source=Source.GIVEN)
 
 
 def _sheets(given: Given) -> list[GpuSheet] | None:
@@ -133,9 +133,14 @@ def _gpus(
     if size is None:
         return found
     if found:
-        return tuple(replace(gpu, vram_bytes=size, free_bytes=size) for gpu in found)
+        return tuple(_resized(gpu, size) for gpu in found)
     name = f"a GPU with {format_bytes(size)}"
-    return (gpu_of(None, name=name, vram_bytes=size, free_bytes=size, unified=False),)
+    gpu = gpu_of(None, name=name, vram_bytes=size, free_bytes=size, unified=False)
+    return (replace(gpu, source=Source.GIVEN),)
+
+
+def _resized(gpu: Gpu, size: int) -> Gpu:
+    return replace(gpu, vram_bytes=size, free_bytes=size, source=Source.GIVEN)
 
 
 def _named(sheet: GpuSheet, vram_bytes: int | None, ram: Ram) -> Gpu:
@@ -147,9 +152,10 @@ def _named(sheet: GpuSheet, vram_bytes: int | None, ram: Ram) -> Gpu:
             f"{format_bytes(ram.total_bytes)}",
             hint="give it less, or more with --ram",
         )
-    return gpu_of(
+    gpu = gpu_of(
         sheet, name=sheet.name, vram_bytes=size, free_bytes=size, unified=sheet.unified
     )
+    return replace(gpu, source=Source.GIVEN if vram_bytes else Source.DATASHEET)
 
 
 def _ram(found: Ram, given: Given, sheets: list[GpuSheet] | None) -> Ram:
@@ -161,7 +167,11 @@ def _ram(found: Ram, given: Given, sheets: list[GpuSheet] | None) -> Ram:
             f"{unified.name} is sold with several sizes of memory",
             hint="say which with --ram 64G",
         )
-    ram = found if not size else replace(found, total_bytes=size, available_bytes=size)
+    ram = found
+    if size:
+        ram = replace(
+            found, total_bytes=size, available_bytes=size, source=Source.GIVEN
+        )
     speed = _ram_speed(given, unified)
     # Rows per second were those of other memory.
     return ram if speed is None else replace(ram, bytes_per_s=speed, rows_per_s=None)

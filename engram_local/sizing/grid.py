@@ -10,8 +10,7 @@ from engram_local.hardware import Hardware
 from engram_local.model_spec import ModelSpec
 from engram_local.sizing.choice import Place, place_of
 from engram_local.sizing.plan import Plan, longest_context, make_plan
-from engram_local.sizing.request import Request
-from engram_local.sizing.tiers import Tier
+from engram_local.sizing.request import Request, Tier
 
 CONTEXTS = (4096, 8192, 32768, 131072)
 """Tokens; those that a model was not trained for are left out."""
@@ -66,7 +65,7 @@ def _cells(
                 longest = longest_context(spec, first, asked, hardware)
             tiers: list[Tier | None] = [plan.tier for plan in first.tiers]
             for tier in tiers or [None]:
-                plan = make_plan(spec, weights, asked, hardware, tier=tier)
+                plan = make_plan(spec, weights, replace(asked, tier=tier), hardware)
                 yield _cell(spec, plan, name, hardware, longest)
 
 

@@ -19,9 +19,9 @@ from engram_local.sizing.allocations import (
     ram_terms,
     total_bytes,
 )
-from engram_local.sizing.request import CELL, Request
+from engram_local.sizing.request import CELL, Request, Tier
 from engram_local.sizing.speed import decode_time, prompt_time, shares_of
-from engram_local.sizing.tiers import Pace, Tier, TierPlan, plan_tiers, rate_of
+from engram_local.sizing.tiers import Pace, TierPlan, plan_tiers, rate_of
 from engram_local.units import GIB, MIB
 
 GPU_MARGIN_BYTES = 256 * MIB
@@ -118,13 +118,8 @@ def make_plan(
     weights: Weights,
     request: Request,
     hardware: Hardware,
-    *,
-    tier: Tier | None = None,
 ) -> Plan:
-    """Return where this model lies on this computer and how fast it is.
-
-    tier: of the n-gram table; None = mmap, as `run` takes it.
-    """
+    """Return where this model lies on this computer and how fast it is."""
     vram_bytes = usable_vram_bytes(hardware)
     n_gpus = len(hardware.gpus)
     placement = _placement(spec, weights, request, hardware, vram_bytes)
@@ -149,7 +144,7 @@ def make_plan(
         usable_ram_bytes=ram_bytes,
         missing_disk_bytes=_missing_disk_bytes(weights, hardware),
         tiers=tiers,
-        tier=_choose_tier(tiers, tier),
+        tier=_choose_tier(tiers, request.tier),
         near=_speed(near, _NEAR),
         far=_speed(_pace(spec, weights, request, placement, hardware, n_ctx), n_ctx),
     )
@@ -238,8 +233,8 @@ def _pace(
         return Pace(decode=None, prompt=None)
     copies = [gpu.host_bytes_per_s for gpu in hardware.gpus]
     return Pace(
-        decode=decode_time(shares, depth),
-        prompt=prompt_time(shares, depth, copies[0] if copies else None),
+        decode=decode_time(shares),
+        prompt=prompt_time(shares, copies[0] if copies else None),
     )
 
 

@@ -13,8 +13,7 @@ from engram_local.hardware import Hardware
 from engram_local.model_spec import ModelSpec
 from engram_local.settings import Settings
 from engram_local.sizing.plan import Plan, longest_context, make_plan
-from engram_local.sizing.request import Request
-from engram_local.sizing.tiers import Tier
+from engram_local.sizing.request import Request, Tier
 from engram_local.units import format_bytes, format_count
 
 
@@ -32,9 +31,7 @@ class Preflight:
 def prepare(spec: ModelSpec, settings: Settings, hardware: Hardware) -> Preflight:
     """Return the settings to load a model with; raise FitError if it cannot work."""
     request = request_of(settings)
-    plan = make_plan(
-        spec, spec.weights[0], request, hardware, tier=_tier(settings.memory_tier)
-    )
+    plan = make_plan(spec, spec.weights[0], request, hardware)
     _check_vram(spec, plan, request, hardware)
     _check_ram(spec, plan, request, hardware)
     settled = settings
@@ -56,11 +53,8 @@ def request_of(settings: Settings) -> Request:
         cache_type_v=settings.cache_type_v,
         flash_attention=settings.flash_attention != "off",
         n_gpu_layers=settings.n_gpu_layers,
+        tier=None if settings.memory_tier == "auto" else Tier(settings.memory_tier),
     )
-
-
-def _tier(name: str) -> Tier:
-    return Tier.MMAP if name == "auto" else Tier(name)
 
 
 def _check_vram(
@@ -69,9 +63,15 @@ def _check_vram(
     if not plan.missing_vram_bytes:
         return
     free = make_plan(spec, plan.weights, replace(request, n_gpu_layers=None), hardware)
-    raise FitError(
+    what = (
         f"{format_bytes(plan.vram_bytes)} of VRAM are needed, "
-        f"{format_bytes(plan.usable_vram_bytes)} can be had",
+        f"{format_bytes(plan.usable_vram_bytes)} can be had"
+    )
+    if plan.crowded_bytes:
+        missing = format_bytes(plan.crowded_bytes)
+        what += f"; one GPU lacks {missing} for its part of the layers"
+    raise FitError(
+        what,
         hint=f"-ngl {free.placement.n_gpu_layers} fits, or leave -ngl out",
     )
 

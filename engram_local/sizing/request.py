@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from engram_local.errors import UsageError
 from engram_local.model_spec import ModelSpec, Weights
@@ -13,6 +14,19 @@ DEFAULT_CONTEXT = 8192
 
 CELL = 256
 """llama.cpp rounds a context up to this many tokens (llama-context.cpp)."""
+
+
+class Tier(StrEnum):
+    """Where rows are read from."""
+
+    RAM = "ram"
+    """All of the table is in RAM before the first token."""
+
+    MMAP = "mmap"
+    """On the drive; RAM that nobody else needs keeps what was read."""
+
+    DIRECT = "direct"
+    """On the drive, past the page cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +42,9 @@ class Request:
     flash_attention: bool = True
     quantization: str | None = None
     """Name of one of the model's weights; None = the plan chooses."""
+
+    tier: Tier | None = None
+    """Of the n-gram table; None = mmap, as `run` takes it."""
 
     n_sequences: int = 1
     """Computed side by side; each has its part of the context."""

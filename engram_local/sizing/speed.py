@@ -17,12 +17,12 @@ rows of an n-gram table comes on top (tiers.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from engram_local.figures import Figure, Interval, Source, weakest
-from engram_local.hardware import Compute, Cpu, Gpu, Hardware, Ram, Work
-from engram_local.model_spec import ModelSpec, Part, Weights
+from engram_local.hardware import Compute, Cpu, Gpu, Hardware, Ram
+from engram_local.model_spec import INDEXER, ModelSpec, Part, Weights
 from engram_local.sizing.allocations import Placement, layers_on_gpu
 from engram_local.sizing.cache import cache_bytes, state_bytes
 from engram_local.sizing.request import Request
@@ -53,7 +53,17 @@ class Share:
     """What one token makes one device do."""
 
     device: str
-    work: Work
+    n_layers: int
+    weight_bytes: float
+    """Read in a decode step; the output counts, the token embedding does not."""
+
+    token_flops: float
+    """Of a prompt token, attention apart."""
+
+    decode_attention_flops: float
+    prompt_attention_flops: float
+    """Of a token in the mean."""
+
     cache_bytes: float
     """Keys, values and states that a decode step reads."""
 
@@ -78,32 +88,33 @@ class Time:
     """What takes most of it: "GPU memory bandwidth", "processor compute" ..."""
 
 
-def decode_time(shares: Sequence[Share], depth: int) -> Time:
-    """Return the time of one generated token after `depth` others."""
+def decode_time(shares: Sequence[Share]) -> Time:
+    """Return the time of one generated token."""
     parts = {}
     for share in shares:
-        work, rates, device = share.work, share.rates, share.device
-        n_bytes: float = work.weight_bytes
+        rates, device = share.rates, share.device
+        n_bytes = share.weight_bytes
         if rates.attention_flops_per_s is None:
             n_bytes += share.cache_bytes
         else:
-            n_flops = depth * work.attention_flops
-            parts[f"{device} attention"] = _over(n_flops, rates.attention_flops_per_s)
+            parts[f"{device} attention"] = _over(
+                share.decode_attention_flops, rates.attention_flops_per_s
+            )
         parts[f"{device} memory bandwidth"] = _over(n_bytes, rates.weight_bytes_per_s)
-        parts[f"{device} steps per layer"] = _over(work.n_layers, rates.layers_per_s)
+        parts[f"{device} steps per layer"] = _over(share.n_layers, rates.layers_per_s)
     return _add(parts)
 
 
-def prompt_time(shares: Sequence[Share], depth: int, copies: Figure | None) -> Time:
-    """Return the mean time of one token of a prompt of `depth` tokens.
+def prompt_time(shares: Sequence[Share], copies: Figure | None) -> Time:
+    """Return the mean time of one prompt token.
 
     copies: bytes per second from RAM to the GPU. llama.cpp copies weights that lie in
     RAM to the GPU for a large batch, where there is one; the faster way counts.
     """
     parts = {}
     for share in shares:
-        work, rates, device = share.work, share.rates, share.device
-        name, compute = f"{device} compute", _over(work.token_flops, rates.flops_per_s)
+        rates, device = share.rates, share.device
+        name, compute = f"{device} compute", _over(share.token_flops, rates.flops_per_s)
         if share.on_gpu:
             read = _over(share.streamed_bytes, rates.weight_bytes_per_s)
             if read.value > compute.value:
@@ -115,7 +126,7 @@ def prompt_time(shares: Sequence[Share], depth: int, copies: Figure | None) -> T
                 name, compute = "copies from RAM to the GPU", copied
         parts[name] = compute
         parts[f"{device} attention"] = _over(
-            depth / 2 * work.attention_flops, rates.prompt_attention_flops_per_s
+            share.prompt_attention_flops, rates.prompt_attention_flops_per_s
         )
     return _add(parts)
 
@@ -129,7 +140,8 @@ def shares_of(
     *,
     depth: int,
 ) -> list[Share] | None:
-    """Return what each device does for a token after `depth` others.
+    """Return what each device does for a token after `depth` others, and for one of a
+    prompt of that length.
 
     None if a GPU is used of which no speed is known.
     """
@@ -180,7 +192,8 @@ class _Totals:
     output_bytes: int
     cache_bytes: int
     token_flops: float
-    attention_flops: float
+    decode_attention_flops: float
+    prompt_attention_flops: float
 
     @classmethod
     def of(
@@ -196,7 +209,8 @@ class _Totals:
             output_bytes=weights.part(output),
             cache_bytes=_read_bytes(spec, request, depth),
             token_flops=2.0 * _prompt_params(spec),
-            attention_flops=attention_flops(spec),
+            decode_attention_flops=_attention_flops(spec, depth, _attended),
+            prompt_attention_flops=_attention_flops(spec, depth, _attended_on_average),
         )
 
 
@@ -210,12 +224,11 @@ def _share(
     whole = totals.layer_bytes + totals.expert_bytes * totals.used_experts
     return Share(
         device=device,
-        work=Work(
-            n_layers=round(max(part.layers, part.experts) * totals.n_layers),
-            weight_bytes=round(used + part.output * totals.output_bytes),
-            token_flops=totals.token_flops * used / max(whole, 1),
-            attention_flops=part.layers * totals.attention_flops,
-        ),
+        n_layers=round(max(part.layers, part.experts) * totals.n_layers),
+        weight_bytes=used + part.output * totals.output_bytes,
+        token_flops=totals.token_flops * used / max(whole, 1),
+        decode_attention_flops=part.layers * totals.decode_attention_flops,
+        prompt_attention_flops=part.layers * totals.prompt_attention_flops,
         cache_bytes=part.layers * totals.cache_bytes,
         streamed_bytes=(layers + experts) * per_token,
         rates=rates,
@@ -241,14 +254,35 @@ def _prompt_params(spec: ModelSpec) -> float:
     return n_params * (1 - 2 / 3 / spec.n_layers)
 
 
-def attention_flops(spec: ModelSpec) -> float:
-    """Return the operations of attention per earlier token, all layers.
+def _attention_flops(
+    spec: ModelSpec, depth: int, attended: Callable[[int, int], float]
+) -> float:
+    """Return the operations of attention for one token, all layers.
 
     2 per value of a query and its key, 2 per value that is gathered.
     """
     head_size = spec.head_size or spec.hidden_size // spec.n_heads
-    n_layers = sum(group.n_layers for group in spec.caches if group.value_size)
-    return 4.0 * n_layers * spec.n_heads * head_size
+    return sum(
+        4.0
+        * spec.n_heads
+        * head_size
+        * group.n_layers
+        * attended(depth, group.window or depth)
+        / group.ratio
+        for group in spec.caches
+        if group.kind != INDEXER
+    )
+
+
+def _attended(depth: int, window: int) -> float:
+    """Return the tokens that one after `depth` others looks at."""
+    return min(depth, window)
+
+
+def _attended_on_average(n_tokens: int, window: int) -> float:
+    """Return the tokens that one of a prompt looks at: half of it, or of the window."""
+    width = min(n_tokens, window)
+    return width - width * width / (2 * n_tokens)
 
 
 def slowest_gpu(gpus: Sequence[Gpu], weights_name: str) -> Rates | None:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 
 from engram_local.figures import Figure, Interval, Source, weakest
 from engram_local.hardware import DepthRate, Drive
 from engram_local.model_spec import ModelSpec, Part, TableShape, Weights
+from engram_local.sizing.request import Tier
 from engram_local.sizing.speed import Time, longer
 from engram_local.units import KIB
 
@@ -33,19 +33,6 @@ MOST_IN_FLIGHT = 64
 
 _GROWTH = 0.7
 """Exponent of a drive's rate over its depth: 19,000 at 1 and 600,000 at 128."""
-
-
-class Tier(StrEnum):
-    """Where rows are read from."""
-
-    RAM = "ram"
-    """All of the table is in RAM before the first token."""
-
-    MMAP = "mmap"
-    """On the drive; RAM that nobody else needs keeps what was read."""
-
-    DIRECT = "direct"
-    """On the drive, past the page cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

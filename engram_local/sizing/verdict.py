@@ -10,8 +10,7 @@ from engram_local.hardware import Gpu, Hardware
 from engram_local.model_spec import ModelSpec, Part
 from engram_local.sizing.choice import Place, choose_plan, place_of
 from engram_local.sizing.plan import Plan, longest_context, make_plan
-from engram_local.sizing.request import Request
-from engram_local.sizing.tiers import Tier
+from engram_local.sizing.request import Request, Tier
 from engram_local.units import GIB, format_bytes, format_count
 
 _SLOW_PER_S = 10.0
@@ -38,7 +37,7 @@ class Verdict:
     """Where the weights lie: "all of it in VRAM"."""
 
     binding: str
-    """The resource that decides: of fitting if it does not, else of the speed."""
+    """What is missing if it does not fit, else what limits the speed."""
 
     change: str | None
     """None = there is nothing to gain, or no change that was tried helps."""
@@ -88,11 +87,11 @@ def _where(spec: ModelSpec, plan: Plan, hardware: Hardware) -> str:
 
 def _binding(plan: Plan) -> str:
     if plan.missing_ram_bytes:
-        return f"RAM: {format_bytes(plan.missing_ram_bytes)} more are needed"
+        return f"{format_bytes(plan.missing_ram_bytes)} more RAM"
     if plan.missing_disk_bytes:
-        return f"the drive: {format_bytes(plan.missing_disk_bytes)} more are needed"
+        return f"{format_bytes(plan.missing_disk_bytes)} more space on the drive"
     if plan.missing_vram_bytes:
-        return f"VRAM: {format_bytes(plan.missing_vram_bytes)} more are needed"
+        return f"{format_bytes(plan.missing_vram_bytes)} more VRAM"
     return plan.tier.decode_bound if plan.tier else plan.near.decode_bound
 
 

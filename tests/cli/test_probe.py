@@ -16,7 +16,9 @@ from engram_local.probe import runner
 from engram_local.probe.result import Identity, Probe
 from engram_local.probe.runner import Plan
 from engram_local.probe.store import as_json, find_probe, read_probe
+from engram_local.sizing import machine
 from tests.probe.fakes import PROBE
+from tests.sizing.samples import DESKTOP
 
 
 class FakeProbe:
@@ -129,3 +131,11 @@ def test_a_signal_unwinds(fake: FakeProbe, tmp_path: Path) -> None:
         main(["probe", "--dir", str(tmp_path)])
     assert end.value.code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_probe_is_of_these_gpus(
+    fake: FakeProbe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "look", lambda path: DESKTOP)
+    assert main(["probe", "--dir", str(tmp_path)]) == 0
+    assert fake.identity.gpus == ("RTX 4090",)

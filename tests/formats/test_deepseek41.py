@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engram_local.catalog import find_card
 from engram_local.errors import FormatError, UnsupportedError
 from engram_local.formats import deepseek41
+from engram_local.formats.card import read_card
 from engram_local.formats.header import Header
 from engram_local.memory.constants import offsets_of
 from engram_local.memory.hashing import DEAD_ID, RowHasher
@@ -70,6 +72,8 @@ MODEL: dict[str, Any] = {
     "deepseek41.attention.key_length": 512,
     "deepseek41.attention.sliding_window": 128,
     "deepseek41.attention.compress_ratios": [0, 0] + [2] * 18 + [1] * 20,
+    "deepseek41.attention.kv_source_layer_ids": [2, 8, 14, 20],
+    "deepseek41.attention.indexer.key_length": 128,
     "deepseek41.expert_count": 384,
     "deepseek41.expert_used_count": 6,
     "deepseek41.expert_shared_count": 1,
@@ -187,23 +191,54 @@ def test_native_tables_have_the_published_bytes() -> None:
     assert "rows are encoded as e4m3_e8m0_32_row264" in spec.notes
 
 
-def test_its_cache_is_a_window_and_compressed_entries() -> None:
+def without(name: str) -> dict[str, Any]:
+    """Return the model's keys and one dialect's, but one."""
+    named = {f"deepseek41.engram.{name}": value for name, value in DIALECT_A.items()}
+    return {key: value for key, value in (MODEL | named).items() if name not in key}
+
+
+def compressors(*layers: int) -> Tensors:
+    tensor = ((5120, 512), Q8_0)
+    return {f"blk.{layer}.attn_compressor_kv.weight": tensor for layer in layers}
+
+
+def test_its_caches_are_those_of_the_card() -> None:
+    path = find_card("DeepSeek-V4.1-Flash")
+    assert path is not None
+    caches = read_card(path).caches
     spec = deepseek41.read_model(header(DIALECT_A))
-    kinds = [(g.kind, g.n_layers, g.window, g.ratio) for g in spec.caches]
-    assert kinds == [
-        ("sliding window", 40, 128, 1),
-        ("compressed", 20, 0, 1),
-        ("compressed", 18, 0, 2),
-    ]
-    assert {(g.key_size, g.value_size) for g in spec.caches} == {(512, 0)}
+    assert spec.caches == caches
     assert any("nothing confirms its cache" in note for note in spec.notes)
     assert not any("upper bound" in note for note in spec.notes)
+    found = tensors() | compressors(2, 8, 14, 20, 40)  # the last is a draft head
+    model = raw_header(without("kv_source_layer_ids"), found)
+    by_tensors = deepseek41.read_model(model)
+    assert by_tensors.caches == caches
+    assert not any("upper bound" in note for note in by_tensors.notes)
+
+
+def test_without_owners_its_cache_is_an_upper_bound() -> None:
+    spec = deepseek41.read_model(raw_header(without("kv_source_layer_ids"), tensors()))
+    kinds = [(g.kind, g.n_layers, g.key_size, g.window, g.ratio) for g in spec.caches]
+    assert kinds == [
+        ("sliding window", 40, 512, 128, 1),
+        ("compressed", 18, 512, 0, 2),
+        ("compressed", 20, 512, 0, 1),
+        ("indexer", 18, 128, 0, 2),
+        ("indexer", 20, 128, 0, 1),
+    ]
+    assert any("upper bound" in note for note in spec.notes)
+
+
+def test_owners_without_a_ratio_are_refused() -> None:
+    keys = without("compress_ratios")
+    keys["deepseek41.attention.compress_ratios"] = [2] * 20
+    with pytest.raises(FormatError, match="has 20 values, layer 20 needs one"):
+        deepseek41.read_model(raw_header(keys, tensors()))
 
 
 def test_without_ratios_its_cache_is_an_upper_bound() -> None:
-    model = {key: MODEL[key] for key in MODEL if "compress_ratios" not in key}
-    named = {f"deepseek41.engram.{name}": value for name, value in DIALECT_A.items()}
-    spec = deepseek41.read_model(raw_header(model | named, tensors()))
+    spec = deepseek41.read_model(raw_header(without("compress_ratios"), tensors()))
     assert spec.caches == (
         CacheGroup(kind="attention", n_layers=40, key_size=512, value_size=80),
     )

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from engram_local.catalog import find_card
 from engram_local.errors import FileError, FormatError
 from engram_local.figures import Source
+from engram_local.formats.card import read_card
 from engram_local.formats.header import Header
 from engram_local.formats.models import describe, read_model
 from engram_local.memory.module import MemoryModule
@@ -165,7 +167,7 @@ def test_a_gemma_without_a_table_is_described() -> None:
 
 
 @pytest.mark.parametrize("names", [("num", "num"), ("count", "count")])
-def test_longcat_has_a_table_per_order_and_head(names: tuple[str, str]) -> None:
+def test_longcat_has_the_table_of_its_card(names: tuple[str, str]) -> None:
     keys = KEYS | {
         f"ngram.neighbor_{names[0]}": 4,
         f"ngram.split_{names[1]}": 4,
@@ -176,21 +178,32 @@ def test_longcat_has_a_table_per_order_and_head(names: tuple[str, str]) -> None:
         for index, size in enumerate(sizes)
     }
     spec = describe(make_header("longcat-flash-ngram", keys, {**EMBEDDING, **tables}))
-    assert [table.n_rows for table in spec.tables] == sizes
-    assert [table.orders for table in spec.tables] == [(2,)] * 4 + [(3,)] * 4 + [
-        (4,)
-    ] * 4
-    assert spec.rows_per_token == 12
+    card = find_card("LongCat-Flash-Lite")
+    assert card is not None
+    assert spec.tables == read_card(card).tables
     assert spec.weights[0].part(Part.TABLE) == 62_813_970_432
     assert spec.weights[0].table_row_bytes == 512
     assert not spec.runs_here
     assert "before the first layer" in spec.notes[-1]
 
 
-def test_longcat_with_a_table_too_few_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("widths", "sentence"),
+    [
+        ([256], r"has 1 tables of width \[256\] for orders up to 2 with 2"),
+        ([256, 128], r"has 2 tables of width \[128, 256\]"),
+        ([], r"has 0 tables of width \[\]"),
+    ],
+)
+def test_longcat_with_tables_that_do_not_match_is_refused(
+    widths: list[int], sentence: str
+) -> None:
     keys = KEYS | {"ngram.neighbor_num": 2, "ngram.split_num": 2}
-    tables: Tensors = {"ngram_embd.1.weight": ((256, 9), BF16)}
-    with pytest.raises(FormatError, match="has 1 tables for orders up to 2 with 2"):
+    tables: Tensors = {
+        f"ngram_embd.{index}.weight": ((width, 9), BF16)
+        for index, width in enumerate(widths)
+    }
+    with pytest.raises(FormatError, match=sentence):
         describe(make_header("longcat-flash-ngram", keys, {**EMBEDDING, **tables}))
 
 

@@ -15,6 +15,7 @@ from engram_local.probe import store
 from engram_local.probe.store import (
     as_json,
     find_probe,
+    find_without_drive,
     here,
     probe_path,
     read_probe,
@@ -63,6 +64,42 @@ def test_another_computer_or_drive_has_none(
     probe, note = find_probe(other, environ)
     assert probe is None
     assert note is not None and "another computer" in note
+
+
+def test_another_drive_of_the_computer_tells_all_but_the_drive(
+    environ: dict[str, str],
+) -> None:
+    other = replace(IDENTITY, device="/dev/y", file_system="xfs")
+    assert find_without_drive(other, environ) is None
+    save_probe(PROBE, environ)
+    third = replace(IDENTITY, device="/dev/z")
+    newer = replace(PROBE, identity=third, date="2027-01-01", quick=True)
+    save_probe(newer, environ)
+    assert find_without_drive(other, environ) == replace(newer, drive=None)
+    save_probe(replace(newer, date="2025-01-01"), environ)
+    assert find_without_drive(other, environ) == replace(PROBE, drive=None)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(IDENTITY, cpu="Processor 8"),
+        replace(IDENTITY, ram_gib=32),
+        replace(IDENTITY, gpus=()),
+    ],
+)
+def test_another_computer_tells_nothing(environ: dict[str, str], other: Any) -> None:
+    save_probe(PROBE, environ)
+    assert find_without_drive(other, environ) is None
+
+
+def test_unfit_files_are_passed_over(environ: dict[str, str]) -> None:
+    path = save_probe(PROBE, environ)
+    path.with_name("0.json").write_text("{")
+    path.with_name("1.json").mkdir()
+    assert find_without_drive(IDENTITY, environ) == replace(PROBE, drive=None)
+    path.write_text("{}")
+    assert find_without_drive(IDENTITY, environ) is None
 
 
 def change(path: tuple[str | int, ...], value: object) -> Callable[[Any], None]:

@@ -9,10 +9,10 @@ import pytest
 from engram_local.figures import Figure, Interval, Source
 from engram_local.hardware import DepthRate, Drive
 from engram_local.model_spec import ModelSpec
+from engram_local.sizing.request import Tier
 from engram_local.sizing.speed import Time
 from engram_local.sizing.tiers import (
     Pace,
-    Tier,
     TierPlan,
     plan_tiers,
     reads_of_token,

@@ -45,7 +45,7 @@ def computer_name(hardware: Hardware) -> str:
     """Return what decides most, in a few words: "RTX 4090 24 GiB, 64 GiB RAM"."""
     gpus = [f"{gpu.name} {_short_bytes(gpu.vram_bytes)}" for gpu in hardware.gpus]
     ram = f"{_short_bytes(hardware.ram.total_bytes)} RAM"
-    return ", ".join([*(gpus or ["no GPU"]), ram])
+    return ", ".join([*(gpus or [hardware.cpu.name]), ram])
 
 
 def _short_bytes(n_bytes: int) -> str:
@@ -71,7 +71,7 @@ def _known_rate(name: str, figure: Figure | None, form: Form) -> Iterator[Row]:
 def _processor(cpu: Cpu) -> Iterator[Row]:
     compute = cpu.compute
     cores = f"{format_count(cpu.n_cores)} cores"
-    yield _row("processor", Value(f"{cpu.name}, {cores}", Source.MEASURED))
+    yield _row("processor", Value(f"{cpu.name}, {cores}", cpu.source))
     yield from _known_rate("- weights read", compute.weight_bytes_per_s, bandwidth)
     yield from _known_rate("- matrix products", compute.flops_per_s, operations)
     yield from _known_rate("- fixed cost of a layer", compute.layer_s, _ms)

@@ -19,7 +19,7 @@ from engram_local.sizing.render.document import (
 )
 from engram_local.sizing.render.numbers import UNKNOWN, in_unit, unit_of
 from engram_local.sizing.report import ModelReport
-from engram_local.sizing.tiers import Tier
+from engram_local.sizing.request import Tier
 from engram_local.units import format_count
 
 TABLE = Part.TABLE.value
@@ -49,13 +49,10 @@ class Place:
 def memory_section(model: ModelReport, hardware: Hardware) -> Section:
     """Return what lies in VRAM, in RAM and on the drive, and what would still fit."""
     places = places_of(model.plan, hardware)
+    where = [Sentence(f"Weights: {model.verdict.where}.")] if model.plan.fits else []
     return Section(
         topic=Topic.MEMORY,
-        blocks=(
-            _table(places, model.plan),
-            Sentence(f"Weights: {model.verdict.where}."),
-            Sentence(_longest(model)),
-        ),
+        blocks=(_table(places, model.plan), *where, Sentence(_longest(model))),
     )
 
 
@@ -131,9 +128,9 @@ def _cell(place: Place, name: str, plan: Plan, unit_bytes: int) -> Value:
     term = place.terms.get(name)
     if term is not None:
         return Value(in_unit(term.n_bytes, unit_bytes), term.source)
-    if name == TABLE and place.name == "drive" and plan.tier is not None:
-        read = plan.tier.tier is not Tier.RAM
-        return Value("read from files" if read else "in files")
+    on_drive = plan.tier is not None and plan.tier.tier is not Tier.RAM
+    if name == TABLE and place.name == "drive" and on_drive:
+        return Value("read here")
     return _NOTHING
 
 
@@ -170,8 +167,9 @@ def _left(place: Place, plan: Plan, unit_bytes: int) -> Value:
 def _longest(model: ModelReport) -> str:
     if not model.longest_ctx:
         return "Longest context that fits: none."
+    as_now = " with as much in VRAM as now" if model.plan.vram else ""
     return (
-        "Longest context that fits in this way: "
+        f"Longest context that fits{as_now}: "
         f"{format_count(model.longest_ctx)} tokens (estimated), "
         f"of {format_count(model.spec.context_length)} trained."
     )

@@ -82,13 +82,17 @@ def _model_rows(spec: ModelSpec) -> Iterator[Row]:
             f" of the last {format_count(group.window)} tokens" if group.window else ""
         )
         kept += f", one for {group.ratio} tokens" if group.ratio > 1 else ""
-        yield _row(f"- {group.kind}", f"{group.n_layers} layers{kept}", source)
+        yield _row(f"- {group.kind}", f"{_layers(group.n_layers)}{kept}", source)
     for state in spec.states:
-        yield _row("- recurrent", f"{state.n_layers} layers", source)
+        yield _row("- recurrent", _layers(state.n_layers), source)
     if spec.n_experts:
         experts = f"{spec.n_experts_used} of {spec.n_experts} per token"
         yield _row("experts", experts, source)
     yield _row("trained context", f"{format_count(spec.context_length)} tokens", source)
+
+
+def _layers(count: int) -> str:
+    return "1 layer" if count == 1 else f"{format_count(count)} layers"
 
 
 def _params(spec: ModelSpec) -> str:

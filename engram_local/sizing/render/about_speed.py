@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from engram_local.figures import Interval, Source
+from engram_local.hardware import Hardware
 from engram_local.sizing.choice import Place
 from engram_local.sizing.grid import Cell
 from engram_local.sizing.plan import Plan
@@ -28,6 +29,9 @@ PLACES = {
     Place.NOWHERE: "no fit",
 }
 """Of the weights; short, for a column."""
+
+_CUT = (Place.EXPERTS_IN_RAM, Place.LAYERS_IN_RAM)
+_CUT_NOTE = "Experts out, layers out: some of them do not fit into VRAM and lie in RAM."
 
 Row = tuple[Value, ...]
 
@@ -67,31 +71,44 @@ def what_if_section(model: ModelReport) -> Section | None:
     stands in the section on the table, and all of them in CSV and JSON.
     """
     groups = groupby(model.grid, key=lambda cell: (cell.gpu, cell.weights))
-    tables = tuple(_grid(gpu, weights, list(cells)) for (gpu, weights), cells in groups)
-    if not tables:
+    blocks = [
+        _grid(f"{weights}, {gpu or 'this computer'}", list(cells))
+        for (gpu, weights), cells in groups
+    ]
+    if not blocks:
         return None
-    note = Sentence(
-        "Experts out, layers out: some of them do not fit into VRAM and lie in RAM."
-    )
-    return Section(topic=Topic.WHAT_IF, blocks=(*tables, note))
+    is_cut = any(cell.place in _CUT for cell in model.grid)
+    notes = [Sentence(_CUT_NOTE)] if is_cut else []
+    return Section(topic=Topic.WHAT_IF, blocks=(*blocks, *notes))
 
 
-def _grid(gpu: str, weights: str, cells: list[Cell]) -> Table:
-    has_tiers = any(cell.tier is not None for cell in cells)
+def _grid(name: str, cells: list[Cell]) -> Block:
     unit_bytes, unit = unit_of(max(max(c.vram_bytes, c.ram_bytes) for c in cells))
+    if not any(cell.fits for cell in cells):
+        least = min(cells, key=lambda cell: (cell.n_ctx, cell.ram_bytes))
+        return Sentence(_lack(name, least, unit_bytes, unit))
+    has_tiers = any(cell.tier is not None for cell in cells)
     texts = ["context", *(["table"] if has_tiers else []), "where"]
-    numbers = ["VRAM", "RAM", "answer/s", "prompt/s"]
     by_context = groupby(cells, key=lambda cell: cell.n_ctx)
     rows = (_grid_row(_taken(list(cells)), unit_bytes) for _, cells in by_context)
     longest = format_count(max(cell.longest_ctx for cell in cells))
     return Table(
-        title=f"{weights}, {gpu or 'this computer'}: longest context {longest} tokens; "
-        f"sizes in {unit}, speeds in tokens per s",
+        title=f"{name}: placed like this up to {longest} tokens ({unit}, tok/s)",
         columns=(
             *(Column(title, is_number=False) for title in texts),
-            *map(Column, numbers),
+            *map(Column, ("VRAM", "RAM", "answer/s", "prompt/s")),
         ),
         rows=tuple(rows),
+    )
+
+
+def _lack(name: str, cell: Cell, unit_bytes: int, unit: str) -> str:
+    """Return what the shortest context would need at least, where nothing fits."""
+    vram, ram = (in_unit(n, unit_bytes) for n in (cell.vram_bytes, cell.ram_bytes))
+    vram_too = f"{vram} {unit} of VRAM and " if cell.vram_bytes else ""
+    return (
+        f"{name}: does not fit; {format_count(cell.n_ctx)} tokens need "
+        f"{vram_too}{ram} {unit} of RAM (estimated)."
     )
 
 
@@ -126,16 +143,19 @@ def _where(cell: Cell) -> str:
 
 
 def key_values(
-    model: ModelReport, unit_bytes: int, unit: str
+    model: ModelReport, hardware: Hardware, unit_bytes: int, unit: str
 ) -> tuple[tuple[str, Value], ...]:
     """Return the numbers that most people came for, by name."""
     plan = model.plan
     vram, ram = (in_unit(n, unit_bytes) for n in (plan.vram_bytes, plan.ram_bytes))
-    vram_source = Source.ESTIMATED if plan.vram else Source.EXACT
+    on_gpu = [(f"VRAM, {unit}", Value(vram, Source.ESTIMATED))]
     return (
         ("answer, tok/s", _span(plan.decode_per_s, plan)),
         ("prompt, tok/s", _span(plan.prompt_per_s, plan)),
-        (f"VRAM, {unit}", Value(vram, vram_source)),
+        *(on_gpu if hardware.gpus else []),
         (f"RAM, {unit}", Value(ram, Source.ESTIMATED)),
-        ("longest context", Value(format_count(model.longest_ctx), Source.ESTIMATED)),
+        (
+            "longest, placed so",
+            Value(format_count(model.longest_ctx), Source.ESTIMATED),
+        ),
     )

@@ -45,7 +45,7 @@ def table_section(model: ModelReport, hardware: Hardware) -> Section | None:
 
 
 def _shapes(spec: ModelSpec) -> Table:
-    heads = ("layer", "rows", "values per row", "n-grams", "heads", "rows per token")
+    heads = ("layer", "rows", "width", "n-grams", "heads", "rows per token")
     rows = tuple(
         (
             Value(str(table.layer_id)),
@@ -72,18 +72,20 @@ def _sizes(spec: ModelSpec) -> Table:
     return Table(
         title="Size in each of the known weights",
         columns=_columns(heads),
-        rows=tuple(_size_row(weights, unit_bytes) for weights in spec.weights),
+        rows=tuple(_size_row(spec, weights, unit_bytes) for weights in spec.weights),
     )
 
 
-def _size_row(weights: Weights, unit_bytes: int) -> Row:
+def _size_row(spec: ModelSpec, weights: Weights, unit_bytes: int) -> Row:
     n_bytes, row_bytes = weights.part(Part.TABLE), weights.table_row_bytes
-    row = Value(format_count(row_bytes), weights.source) if row_bytes else _UNKNOWN
+    # Rows times the bytes of a row, whatever is known of the other parts.
+    source = spec.source if row_bytes else weights.source
+    row = Value(format_count(row_bytes), source) if row_bytes else _UNKNOWN
     other = sum(weights.parts.values()) - n_bytes
     return (
         Value(weights.name),
         row,
-        Value(in_unit(n_bytes, unit_bytes), weights.source),
+        Value(in_unit(n_bytes, unit_bytes), source),
         Value(in_unit(other, unit_bytes), weights.source),
     )
 

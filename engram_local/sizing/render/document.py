@@ -141,8 +141,7 @@ class ModelPart:
     name: str
     verdict: str
     outcome: str
-    """The first words of the verdict."""
-
+    binding: str
     key_values: tuple[tuple[str, Value], ...]
     """The numbers that most people came for, by name."""
 
@@ -158,10 +157,9 @@ class Document:
     """Date, version and command."""
 
     command: str
-    comparison: Table | None
-    """Several models side by side; None for one."""
+    common: tuple[Section, ...]
+    """Of all models: side by side, if there are several, and the computer."""
 
-    computer: Section
     models: tuple[ModelPart, ...]
 
     @property
@@ -171,13 +169,11 @@ class Document:
         return tuple(source for source in Source if source in found)
 
     def _values(self) -> Iterator[Value]:
-        tables = [self.comparison] if self.comparison else []
-        sections = [self.computer]
+        sections = list(self.common)
         for model in self.models:
             yield from (value for _, value in model.key_values)
             sections += model.sections
-        for section in sections:
-            tables += [block for block in section.blocks if isinstance(block, Table)]
-        for table in tables:
-            for row in table.rows:
-                yield from row
+        blocks = [block for section in sections for block in section.blocks]
+        for table in blocks:
+            if isinstance(table, Table):
+                yield from (value for row in table.rows for value in row)

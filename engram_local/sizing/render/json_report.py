@@ -140,7 +140,9 @@ def _spec(spec: ModelSpec) -> Json:
         "source": spec.source.value,
         "caches": [asdict(group) for group in spec.caches],
         "states": [asdict(group) for group in spec.states],
-        "tables": [asdict(table) for table in spec.tables],
+        "tables": [
+            {**asdict(table), "orders": list(table.orders)} for table in spec.tables
+        ],
         "weights": [_weights(spec, weights) for weights in spec.weights],
         "notes": list(spec.notes),
         "urls": dict(spec.urls),

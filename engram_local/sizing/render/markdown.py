@@ -14,7 +14,6 @@ from engram_local.sizing.render.document import (
     Section,
     Sentence,
     Table,
-    Topic,
     Value,
 )
 from engram_local.sizing.render.sections import document_of
@@ -43,12 +42,9 @@ def _document(document: Document) -> Iterator[str]:
     yield f"## {escape(document.title)}"
     for model in document.models:
         yield f"\n**{escape(model.verdict)}**"
-    if document.comparison is not None:
-        yield from _section(
-            Section(topic=Topic.MODELS, blocks=(document.comparison,)), 3
-        )
-    yield from _section(document.computer, 3)
-    several = document.comparison is not None
+    for section in document.common:
+        yield from _section(section, 3)
+    several = len(document.models) > 1
     for model in document.models:
         if several:
             yield f"\n### {escape(model.name)}"

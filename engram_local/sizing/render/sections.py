@@ -15,18 +15,22 @@ from engram_local.sizing.render.about_speed import (
     speed_section,
     what_if_section,
 )
-from engram_local.sizing.render.about_table import table_section
+from engram_local.sizing.render.about_table import bound_value, table_section
 from engram_local.sizing.render.document import (
-    MARKS,
     Column,
     Document,
     ModelPart,
+    Section,
     Table,
+    Topic,
     Value,
     harmless,
 )
-from engram_local.sizing.render.numbers import between, unit_of
+from engram_local.sizing.render.numbers import number, unit_of
 from engram_local.sizing.report import ModelReport, Report
+
+_SIDE_BY_SIDE = 3
+"""Models in one table: as many as 80 columns hold."""
 
 
 def document_of(report: Report) -> Document:
@@ -38,8 +42,10 @@ def document_of(report: Report) -> Document:
         title=harmless(f"{names} on {computer_name(report.hardware)}"),
         origin=harmless(f"engram-local {report.version}, {report.date}"),
         command=harmless(report.command),
-        comparison=_comparison(models, unit[1]) if len(models) > 1 else None,
-        computer=computer_section(report.hardware),
+        common=(
+            *([_comparison(models)] if len(models) > 1 else []),
+            computer_section(report.hardware),
+        ),
         models=models,
     )
 
@@ -62,8 +68,9 @@ def _model(model: ModelReport, report: Report, unit_bytes: int, unit: str) -> Mo
         report=model,
         name=harmless(f"{model.spec.name} {model.plan.weights.name}"),
         outcome=model.verdict.outcome.value,
+        binding=model.verdict.binding,
         verdict=harmless(_verdict(model)),
-        key_values=key_values(model, unit_bytes, unit),
+        key_values=key_values(model, report.hardware, unit_bytes, unit),
         sections=tuple(section for section in sections if section is not None),
     )
 
@@ -76,7 +83,9 @@ def _verdict(model: ModelReport) -> str:
     if plan.fits:
         words += f": {_speed(plan)}, limited by {verdict.binding}"
     else:
-        words += f": {verdict.binding}"
+        words += f": it needs {verdict.binding}"
+    if not model.spec.runs_here:
+        words += f". This llama.cpp cannot run {model.spec.architecture}"
     if verdict.change is None:
         return f"{words}."
     return f"{words}. Cheapest change: {verdict.change}."
@@ -86,24 +95,27 @@ def _speed(plan: Plan) -> str:
     rate = plan.decode_per_s
     if rate is None:
         return "speed unknown"
-    return f"{between(rate)} tok/s {MARKS[rate.source]}"
+    low, value, high = map(number, (rate.low, rate.value, rate.high))
+    return f"{value} tok/s ({low} to {high}, {rate.source})"
 
 
-def _comparison(models: tuple[ModelPart, ...], unit: str) -> Table:
-    heads = ("answer/s", "prompt/s", "VRAM", "RAM", "longest")
+def _comparison(models: tuple[ModelPart, ...]) -> Section:
+    """Return tables of a few models each, which fit beside each other."""
+    starts = range(0, len(models), _SIDE_BY_SIDE)
+    tables = (_side_by_side(models[n : n + _SIDE_BY_SIDE]) for n in starts)
+    return Section(topic=Topic.MODELS, blocks=tuple(tables))
+
+
+def _side_by_side(models: tuple[ModelPart, ...]) -> Table:
+    names = [name for name, _ in models[0].key_values]
+    columns = zip(*(model.key_values for model in models), strict=True)
+    values = (tuple(value for _, value in column) for column in columns)
+    numbers = zip(names, values, strict=True)
     return Table(
-        title=f"sizes in {unit}, speeds in tokens per s, longest context in tokens",
-        columns=(
-            Column("model", is_number=False),
-            Column("fits?", is_number=False),
-            *map(Column, heads),
-        ),
-        rows=tuple(
-            (
-                Value(model.name),
-                Value(model.outcome),
-                *(value for _, value in model.key_values),
-            )
-            for model in models
+        columns=(Column("", is_number=False), *(Column(one.name) for one in models)),
+        rows=(
+            (Value("fits?"), *(Value(one.outcome) for one in models)),
+            *((Value(name), *row) for name, row in numbers),
+            (Value("limited by"), *(bound_value(one.binding) for one in models)),
         ),
     )

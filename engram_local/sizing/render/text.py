@@ -22,7 +22,6 @@ from engram_local.sizing.render.document import (
     Section,
     Sentence,
     Table,
-    Topic,
     Value,
 )
 from engram_local.sizing.render.sections import document_of
@@ -76,11 +75,10 @@ def render_text(report: Report, *, width: int = 80, color: bool = False) -> str:
 def _document(document: Document) -> Iterator[RenderableType]:
     for model in document.models:
         yield Text(model.verdict, _outcome_style(model))
-    if document.comparison is not None:
-        yield from _section(Section(topic=Topic.MODELS, blocks=(document.comparison,)))
-    yield from _section(document.computer)
+    for section in document.common:
+        yield from _section(section)
     for model in document.models:
-        if document.comparison is not None:
+        if len(document.models) > 1:
             yield Text(f"\n{model.name}", _BOLD)
         for section in model.sections:
             yield from _section(section)
@@ -122,10 +120,9 @@ def _table(table: Table) -> RichTable:
         padding=(0, 0, 0, 1),
         header_style=_DIM,
     )
-    for index, column in enumerate(table.columns):
+    for column in table.columns:
         drawn.add_column(
             Text(column.title),
-            min_width=None if index else _name_width(table),
             justify="right" if column.is_number else "left",
             overflow="fold",
         )
@@ -137,12 +134,6 @@ def _table(table: Table) -> RichTable:
         cells = map(_cell, row, marked)
         drawn.add_row(*cells, end_section=index == n_terms - 1 and table.n_last > 0)
     return drawn
-
-
-def _name_width(table: Table) -> int:
-    """Return the width at which the names of rows are not cut within a word."""
-    words = [word for row in table.rows for word in row[0].text.split()]
-    return min(20, max(map(len, words), default=1) + 1)
 
 
 def _cell(value: Value, has_marks: bool) -> Text:
