@@ -85,12 +85,15 @@ class Compute:
     def decode_s(self, work: Work, depth: int) -> Figure | None:
         """Return the seconds of a decode step after `depth` tokens.
 
-        None where the rate of weights is not known; other terms are left out then.
+        None where the rate of weights is not known; another term that is not known is
+        left out.
         """
-        return _total(
-            (work.weight_bytes, self.weight_bytes_per_s),
-            (depth * work.attention_flops, self.attention_flops_per_s),
-            extra=(work.n_layers, self.layer_s),
+        if self.weight_bytes_per_s is None:
+            return None
+        return _sum(
+            _over(work.weight_bytes, self.weight_bytes_per_s),
+            _over(depth * work.attention_flops, self.attention_flops_per_s),
+            _times(work.n_layers, self.layer_s),
         )
 
     def prompt_s(self, work: Work, n_tokens: int) -> Figure | None:
@@ -99,24 +102,28 @@ class Compute:
         None where the rate of products is not known. A token attends to half of the
         prompt in the mean.
         """
+        if self.flops_per_s is None:
+            return None
         n_pairs = n_tokens * n_tokens / 2
-        return _total(
-            (n_tokens * work.token_flops, self.flops_per_s),
-            (n_pairs * work.attention_flops, self.prompt_attention_flops_per_s),
+        return _sum(
+            _over(n_tokens * work.token_flops, self.flops_per_s),
+            _over(n_pairs * work.attention_flops, self.prompt_attention_flops_per_s),
         )
 
 
-_Share = tuple[float, Figure | None]
+def _over(amount: float, rate: Figure | None) -> Figure | None:
+    return None if rate is None else Figure(amount / rate.value, rate.source)
 
 
-def _total(main: _Share, attention: _Share, extra: _Share = (0, None)) -> Figure | None:
-    """Add amounts over their rates, and an amount times what one of it takes."""
-    rates = [main[1], attention[1], extra[1]]
-    if main[1] is None:
-        return None
-    seconds = sum(n / rate.value for n, rate in (main, attention) if rate is not None)
-    seconds += extra[0] * extra[1].value if extra[1] is not None else 0
-    return Figure(seconds, weakest(*(rate.source for rate in rates if rate)))
+def _times(amount: float, each: Figure | None) -> Figure | None:
+    return None if each is None else Figure(amount * each.value, each.source)
+
+
+def _sum(*terms: Figure | None) -> Figure:
+    known = [term for term in terms if term is not None]
+    return Figure(
+        sum(term.value for term in known), weakest(*(term.source for term in known))
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from engram_local import catalog
-from engram_local.errors import MismatchError, UnsupportedError
+from engram_local.errors import UnsupportedError
 from engram_local.formats import deepseek41, engram_gguf
 from engram_local.formats.backbone import read_backbone
 from engram_local.formats.header import Header, read_header
@@ -24,7 +24,7 @@ from engram_local.memory.libc import install_bus_error_handler
 from engram_local.memory.module import MemoryModule
 from engram_local.memory.reference_memory import ReferenceMemory
 from engram_local.settings import Settings
-from engram_local.spec import BackboneSpec, Fingerprint
+from engram_local.spec import BackboneSpec
 
 if TYPE_CHECKING:
     from engram_local.memory.attached import AttachedMemory
@@ -96,20 +96,8 @@ def _read_module(
     if path is None:
         return None
     module = engram_gguf.read_memory(read_header(path))
-    _check_fingerprint(module, spec)
+    engram_gguf.require_backbone(module, spec.fingerprint)
     return module
-
-
-def _check_fingerprint(module: MemoryModule, spec: BackboneSpec) -> None:
-    for field in fields(Fingerprint):
-        needed = getattr(module.fingerprint, field.name)
-        found = getattr(spec.fingerprint, field.name)
-        if needed != found:
-            raise MismatchError(
-                f"{module.path} was made for a backbone with {field.name} {needed}, "
-                f"this one has {found}",
-                hint="choose the memory of this model, or run with --no-memory",
-            )
 
 
 def _attach(

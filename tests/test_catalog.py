@@ -131,6 +131,16 @@ def test_a_misspelled_name_has_close_ones(shipped: Path) -> None:
         (shipped / f"{name}.toml").touch()
     assert catalog.closest_cards("deepseek-v4-flash") == ["DeepSeek-V4.1-Flash"]
     assert catalog.closest_cards("something else") == []
+    assert catalog.closest_cards("") == []
+
+
+def test_a_part_of_a_name_is_close_to_all_that_have_it(shipped: Path) -> None:
+    for name in ("Qwen3-8B", "Qwen3-30B-A3B", "Gemma-8B"):
+        (shipped / f"{name}.toml").touch()
+    assert catalog.closest_cards("qwen") == ["Qwen3-8B", "Qwen3-30B-A3B"]
+    assert catalog.closest_cards("n3-30b") == ["Qwen3-30B-A3B"]
+    assert catalog.closest_cards("qwen3-8")[0] == "Qwen3-8B"  # the closest, once
+    assert catalog.closest_cards("qwen3-8").count("Qwen3-8B") == 1
 
 
 def test_the_wheel_carries_every_card() -> None:

@@ -207,7 +207,7 @@ def _preflight(args: argparse.Namespace, settings: Settings) -> Preflight:
         return Preflight(settings=settings, notes=())
     model = model_of(args) or default_model()
     try:
-        spec = open_spec(str(model))
+        spec = open_spec(str(model), memory=_memory(args))
     except FileError:  # loading says more about what is wrong with a file
         return Preflight(settings=settings, notes=())
     return prepare(spec, settings, look(model))

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, store and print."""
-    with status_line() as status, unwind_when_ended():
+    with status_line() as status, unwind_when_ended() as check:
         status.announce("starting")
         from engram_local.probe.runner import Plan, run_probe
         from engram_local.probe.store import as_json, here, save_probe
@@ -71,7 +71,13 @@ def run(args: argparse.Namespace) -> int:
         )
         where = plan.file or plan.folder
         identity = here(where, gpus=tuple(gpu.name for gpu in look(where).gpus))
-        probe = run_probe(identity, plan, progress=status)
+
+        def progress(what: str, part: float) -> None:
+            check()
+            status(what, part)
+
+        probe = run_probe(identity, plan, progress=progress)
+        check()
     path = save_probe(probe)
     print(json.dumps(as_json(probe), indent=2) if args.json else as_text(probe))
     for note in probe.notes:

@@ -40,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Qwen3.8-Flash-Next (default: the model that `run` takes)",
     )
     parser.add_argument(
-        "--memory", type=Path, metavar="GGUF", help="a memory to attach to the model"
+        "--memory",
+        type=Path,
+        metavar="GGUF",
+        help="a memory to attach to the model (default: the one that `run` takes)",
     )
     _add_request_arguments(parser.add_argument_group("how it is run"))
     add_hardware_arguments(parser)
@@ -130,13 +133,13 @@ def _report(args: argparse.Namespace) -> Report:
 
 
 def _specs(args: argparse.Namespace) -> list[ModelSpec]:
-    from engram_local.sizing.sources import open_default, open_spec
+    from engram_local.catalog import default_model
+    from engram_local.sizing.sources import open_spec
 
-    if args.memory is not None and len(args.models) != 1:
+    if args.memory is not None and len(args.models) > 1:
         raise UsageError("--memory belongs to one model", hint="name one GGUF")
-    if not args.models:
-        return [open_default()]
-    return [open_spec(word, memory=args.memory) for word in args.models]
+    words = args.models or [str(default_model())]
+    return [open_spec(word, memory=args.memory or "auto") for word in words]
 
 
 def _request(args: argparse.Namespace) -> Request:

@@ -24,7 +24,7 @@ from engram_local.formats.model_keys import ModelKeys
 from engram_local.formats.native_table import read_table_spec
 from engram_local.formats.plain_model import describe, with_notes
 from engram_local.memory.constants import offsets_of
-from engram_local.model_spec import CacheGroup, ModelSpec, TableShape
+from engram_local.model_spec import INDEXER, CacheGroup, ModelSpec, TableShape
 from engram_local.spec import (
     Boundary,
     HashSpec,
@@ -319,7 +319,7 @@ def _caches(keys: ModelKeys) -> tuple[CacheGroup, ...] | None:
     )
     sizes = {
         "compressed": window.key_size,
-        "indexer": keys.integer("attention.indexer.key_length", 0),
+        INDEXER: keys.integer("attention.indexer.key_length", 0),
     }
     kept = sorted(Counter(_ratios_kept(keys)).items(), reverse=True)
     return (

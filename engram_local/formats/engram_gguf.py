@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_local.errors import FileError, FormatError
+from engram_local.errors import FileError, FormatError, MismatchError
 from engram_local.formats.header import Header, TensorInfo, open_error
 from engram_local.memory.module import FusionWeights, MemoryModule
 from engram_local.memory.rows import decode_rows
@@ -73,6 +74,19 @@ def read_memory(header: Header) -> MemoryModule:
 def read_fingerprint(header: Header) -> Fingerprint:
     """Return which backbone a memory belongs to, without reading the rest."""
     return _Reader(header).fingerprint()
+
+
+def require_backbone(module: MemoryModule, found: Fingerprint) -> None:
+    """Raise MismatchError if the memory was made for another backbone."""
+    for field in fields(Fingerprint):
+        needed = getattr(module.fingerprint, field.name)
+        given = getattr(found, field.name)
+        if needed != given:
+            raise MismatchError(
+                f"{module.path} was made for a backbone with {field.name} {needed}, "
+                f"this one has {given}",
+                hint="choose the memory of this model, or run with --no-memory",
+            )
 
 
 class _Reader:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from engram_local.errors import FileError, FormatError
+from engram_local.errors import FormatError
+from engram_local.formats.header import open_error
 from engram_local.units import escape_control, format_count
 
 MOST = 2**50
@@ -148,7 +149,10 @@ def read_limited(path: Path, most_bytes: int) -> bytes:
         with open(path, "rb") as file:
             data = file.read(most_bytes + 1)
     except OSError as error:
-        raise FileError(f"{path} cannot be read: {error}") from error
+        raise open_error(path, error) from error
     if len(data) > most_bytes:
-        raise FormatError(f"{path} is larger than {format_count(most_bytes)} bytes")
+        raise FormatError(
+            f"{path} is larger than {format_count(most_bytes)} bytes",
+            hint="such files are much smaller: name another one",
+        )
     return data

@@ -199,9 +199,9 @@ class _Parser:
     def parse(self) -> Header:
         magic = self._file.read(4)
         if magic != b"GGUF":
+            found = f"it starts with {magic!r}" if magic else "it is empty"
             raise FileError(
-                f"{self._path} is not a GGUF file: it starts with {magic!r}, "
-                "a GGUF starts with b'GGUF'",
+                f"{self._path} is not a GGUF file: {found}, a GGUF starts with b'GGUF'",
                 hint="convert it first, or name another file",
             )
         self._position = 4

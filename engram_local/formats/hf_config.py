@@ -34,10 +34,10 @@ _PLAIN_TYPES = ("bfloat16", "float16")
 
 
 def matches(path: Path) -> bool:
-    """Return whether `path` is a config.json or a folder that has one."""
+    """Return whether `path` is called like a config, or a folder that has one."""
     if path.is_dir():
         return (path / CONFIG_FILE).is_file()
-    return path.name == CONFIG_FILE and path.is_file()
+    return path.suffix == ".json"
 
 
 def read_model(path: Path) -> ModelSpec:
@@ -91,8 +91,10 @@ def _open(path: Path, most_bytes: int) -> Fields:
     data = read_limited(path, most_bytes)
     try:
         return Fields(json.loads(data), path)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise FormatError(f"{path} is no JSON: {error}") from error
+    except RecursionError as error:
+        raise FormatError(f"{path} is nested too deeply") from error
 
 
 def _name(config: Fields, path: Path) -> str:

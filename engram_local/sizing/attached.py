@@ -9,7 +9,7 @@ from engram_local.spec import LayerSpec, MemorySpec
 
 
 def attach_memory(spec: ModelSpec, memory: MemorySpec, file_bytes: int) -> ModelSpec:
-    """Return the model with the memory's tables.
+    """Return the model with the memory's tables, beside those it may have itself.
 
     file_bytes: of the memory file. Its projections, some MB, count as the process's.
     """
@@ -19,15 +19,19 @@ def attach_memory(spec: ModelSpec, memory: MemorySpec, file_bytes: int) -> Model
         return replace(
             weights,
             file_bytes=weights.file_bytes + file_bytes,
-            parts=weights.parts | {Part.TABLE: memory.table_bytes},
-            table_row_bytes=max(layer.table.row_bytes for layer in memory.layers),
+            parts=weights.parts
+            | {Part.TABLE: weights.part(Part.TABLE) + memory.table_bytes},
+            table_row_bytes=max(
+                weights.table_row_bytes,
+                *(layer.table.row_bytes for layer in memory.layers),
+            ),
         )
 
     return replace(
         spec,
         attached=True,
         n_params=spec.n_params + sum(table.n_rows * table.width for table in tables),
-        tables=tables,
+        tables=spec.tables + tables,
         weights=tuple(map(with_table, spec.weights)),
     )
 

@@ -36,7 +36,8 @@ def place_of(spec: ModelSpec, plan: Plan, hardware: Hardware) -> Place:
 def choose_plan(spec: ModelSpec, request: Request, hardware: Hardware) -> Plan:
     """Return the plan to recommend, of the weights that were asked for or of any.
 
-    The best place; there the largest of at most 5.2 bits per weight, else the smallest.
+    The best place; there, of those that the drive has space for, the largest of at most
+    5.2 bits per weight, else the smallest.
     Raises UsageError if the weights that were asked for are not known.
     """
     plans = plans_of(spec, request, hardware)
@@ -53,9 +54,10 @@ def plans_of(spec: ModelSpec, request: Request, hardware: Hardware) -> list[Plan
 def _rank(spec: ModelSpec, plan: Plan, hardware: Hardware) -> tuple[float, ...]:
     place = place_of(spec, plan, hardware)
     bits = bits_per_weight(spec, plan.weights)
-    if place is Place.NOWHERE or bits > _GOOD_BITS:
-        return (place, 1, bits)
-    return (place, 0, -bits)
+    no_space = plan.missing_disk_bytes > 0
+    if place is Place.NOWHERE or no_space or bits > _GOOD_BITS:
+        return (place, no_space, 1, bits)
+    return (place, no_space, 0, -bits)
 
 
 def bits_per_weight(spec: ModelSpec, weights: Weights) -> float:

@@ -12,6 +12,8 @@ from engram_local.sizing.allocations import Placement, gpu_terms, total_bytes
 from engram_local.sizing.plan import Plan, usable_ram_bytes
 from engram_local.sizing.request import Request
 
+_UBATCH = Request().n_ubatch  # of `run` too
+
 SERVER_VRAM_PART = 0.9
 """What vLLM and SGLang take of a GPU by default (`--gpu-memory-utilization`)."""
 
@@ -40,6 +42,8 @@ def _ours(spec: ModelSpec, plan: Plan, request: Request, hardware: Hardware) -> 
         words += ["-ngl", str(plan.placement.n_gpu_layers)]
     if plan.placement.n_cpu_experts:
         words += ["--n-cpu-moe", str(plan.placement.n_cpu_experts)]
+    if request.n_ubatch != _UBATCH:
+        words += ["-b", str(request.n_ubatch), "-ub", str(request.n_ubatch)]
     for flag, name in (("-ctk", request.cache_type_k), ("-ctv", request.cache_type_v)):
         words += [flag, name] if name != "f16" else []
     if plan.tier is not None and spec.attached:
@@ -52,7 +56,8 @@ def model_word(spec: ModelSpec, plan: Plan) -> str:
     """Return what stands for the model in a command: its file, or a file's name."""
     if spec.origin.endswith(".gguf"):
         return spec.origin
-    return f"{spec.name}-{plan.weights.name}.gguf"
+    name = spec.name.rsplit("/", 1)[-1]  # a config's is "maker/model"
+    return f"{name}-{plan.weights.name}.gguf"
 
 
 def _servers(spec: ModelSpec, request: Request, hardware: Hardware) -> list[Command]:
@@ -67,7 +72,7 @@ def _servers(spec: ModelSpec, request: Request, hardware: Hardware) -> list[Comm
     if n_machines > 1:  # each computes some of the layers
         vllm += ["--pipeline-parallel-size", str(n_machines)]
         sglang += ["--pp-size", str(n_machines), "--nnodes", str(n_machines)]
-    if spec.tables:
+    if any(max(table.orders) > 1 for table in spec.tables):  # Gemma's are no n-grams
         vllm += ["--engram-config", '{"cpu_offload": true}']
         sglang += ["--engram-config", '{"placement": "cpu", "replication": "none"}']
     note = f"{n_machines} such machines" if n_machines > 1 else "this machine"

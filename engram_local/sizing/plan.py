@@ -16,6 +16,7 @@ from engram_local.sizing.allocations import (
     best_placement,
     bytes_of_gpus,
     gpu_terms,
+    layers_on_gpu,
     ram_terms,
     total_bytes,
 )
@@ -190,7 +191,7 @@ def _placement(
     if not n_gpus:
         return Placement()
     if request.n_gpu_layers is not None:
-        return Placement(n_gpu_layers=min(request.n_gpu_layers, spec.n_layers + 1))
+        return _asked_placement(spec, request.n_gpu_layers, request.n_cpu_moe)
 
     def fits(placement: Placement) -> bool:
         terms = gpu_terms(spec, weights, request, placement, n_gpus)
@@ -213,6 +214,13 @@ def _crowded_bytes(
         return 0
     used = bytes_of_gpus(spec, weights, request, placement, free_bytes)
     return max(0, *(own - free for own, free in zip(used, free_bytes, strict=True)))
+
+
+def _asked_placement(spec: ModelSpec, n_gpu_layers: int, n_cpu_moe: int) -> Placement:
+    placement = Placement(n_gpu_layers=min(n_gpu_layers, spec.n_layers + 1))
+    n_before = spec.n_layers - layers_on_gpu(spec, placement)
+    n_layers = min(n_cpu_moe, spec.n_layers) if spec.n_experts else 0
+    return replace(placement, n_cpu_experts=max(n_layers - n_before, 0))
 
 
 def _choose_tier(tiers: tuple[TierPlan, ...], asked: Tier | None) -> TierPlan | None:

@@ -12,8 +12,8 @@ from engram_local.errors import FitError
 from engram_local.hardware import Hardware
 from engram_local.model_spec import ModelSpec
 from engram_local.settings import Settings
-from engram_local.sizing.plan import Plan, longest_context, make_plan
-from engram_local.sizing.request import Request, Tier
+from engram_local.sizing.plan import Plan, make_plan
+from engram_local.sizing.request import CELL, Request, Tier
 from engram_local.units import format_bytes, format_count
 
 
@@ -53,6 +53,7 @@ def request_of(settings: Settings) -> Request:
         cache_type_v=settings.cache_type_v,
         flash_attention=settings.flash_attention != "off",
         n_gpu_layers=settings.n_gpu_layers,
+        n_cpu_moe=settings.n_cpu_moe,
         tier=None if settings.memory_tier == "auto" else Tier(settings.memory_tier),
     )
 
@@ -91,12 +92,29 @@ def _check_ram(
             f"{format_bytes(available_bytes - needed_bytes + table_bytes)} are free",
             hint="--memory-tier mmap reads its rows from the drive",
         )
-    n_ctx = longest_context(spec, plan, request, hardware)
+    n_ctx = _shorter_context(spec, plan, request, hardware)
     raise FitError(
         f"{format_bytes(needed_bytes)} of RAM are needed besides the weights, "
         f"{format_bytes(available_bytes)} are free",
         hint=f"-c {n_ctx} fits" if n_ctx else "use a smaller model",
     )
+
+
+def _shorter_context(
+    spec: ModelSpec, plan: Plan, request: Request, hardware: Hardware
+) -> int:
+    """Return the longest of a half, a quarter ... that can be allocated; 0 = none.
+
+    Not `longest_context`: that one wants the weights in RAM, too.
+    """
+    n_ctx = plan.n_ctx // 2
+    while n_ctx >= CELL:
+        shorter = replace(request, n_ctx=n_ctx)
+        other = make_plan(spec, plan.weights, shorter, hardware)
+        if allocated_bytes(other) <= hardware.ram.available_bytes:
+            return n_ctx
+        n_ctx //= 2
+    return 0
 
 
 def allocated_bytes(plan: Plan) -> int:
@@ -111,18 +129,17 @@ def _notes(spec: ModelSpec, plan: Plan, hardware: Hardware) -> list[str]:
     n_on_gpu = plan.placement.n_gpu_layers
     if hardware.gpus and n_on_gpu <= spec.n_layers:
         notes.append(
-            f"{max(n_on_gpu - 1, 0)} of {format_count(spec.n_layers)} layers fit on "
-            "the GPU; the others are computed by the processor"
+            f"{max(n_on_gpu - 1, 0)} of {format_count(spec.n_layers)} layers are on "
+            "the GPU, the others are computed by the processor"
         )
     if plan.placement.n_cpu_experts:
         notes.append(
             f"the experts of {plan.placement.n_cpu_experts} layers stay in RAM"
         )
     if plan.missing_ram_bytes:
-        weights = plan.ram_bytes - plan.missing_ram_bytes
         notes.append(
             f"the model wants {format_bytes(plan.ram_bytes)} of RAM, "
-            f"{format_bytes(weights)} can be had: parts of it will be read from the "
-            "drive again and again"
+            f"{format_bytes(plan.usable_ram_bytes)} can be had: parts of it will be "
+            "read from the drive again and again"
         )
     return notes

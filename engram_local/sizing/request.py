@@ -59,12 +59,20 @@ class Request:
     n_gpu_layers: int | None = None
     """As -ngl, the output counts as one; None = as many as fit."""
 
+    n_cpu_moe: int = 0
+    """As -ncmoe: layers, from the first on, whose experts stay in RAM; counts where
+    `n_gpu_layers` is given."""
+
     def __post_init__(self) -> None:
-        if not 0 <= (self.n_ctx or 0) < 2**31 or not 1 <= self.n_ubatch <= 2**20:
+        if not 0 <= (self.n_ctx or 0) < 2**31:
             raise UsageError(
-                f"a context of {self.n_ctx} tokens in batches of {self.n_ubatch} "
-                "cannot be computed",
-                hint="give at least 1 token, 0 for the context the model is made for",
+                f"a context of {self.n_ctx} tokens is not possible",
+                hint="-c takes 1 and more; 0 is what the model was trained for",
+            )
+        if not 1 <= self.n_ubatch <= 2**20:
+            raise UsageError(
+                f"batches of {self.n_ubatch} tokens are not possible",
+                hint="-ub takes 1 to 1,048,576",
             )
         for name in (self.cache_type_k, self.cache_type_v):
             if name not in CACHE_TYPES:
@@ -73,7 +81,10 @@ class Request:
                     hint=f"possible are {', '.join(CACHE_TYPES)}",
                 )
         if self.n_gpu_layers is not None and self.n_gpu_layers < 0:
-            raise UsageError(f"{self.n_gpu_layers} layers on a GPU are not possible")
+            raise UsageError(
+                f"{self.n_gpu_layers} layers on a GPU are not possible",
+                hint="-ngl takes 0 and more; without it as many as fit are taken",
+            )
 
     @property
     def quantizes_cache(self) -> bool:

@@ -282,7 +282,7 @@ def _attended(depth: int, window: int) -> float:
 def _attended_on_average(n_tokens: int, window: int) -> float:
     """Return the tokens that one of a prompt looks at: half of it, or of the window."""
     width = min(n_tokens, window)
-    return width - width * width / (2 * n_tokens)
+    return width - width * width / (2 * max(n_tokens, 1))
 
 
 def slowest_gpu(gpus: Sequence[Gpu], weights_name: str) -> Rates | None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any, NamedTuple
 
 from engram_local.hardware import Gpu, Hardware
 from engram_local.model_spec import ModelSpec, Part
 from engram_local.sizing.choice import Place, choose_plan, place_of
-from engram_local.sizing.plan import Plan, longest_context, make_plan
+from engram_local.sizing.plan import Plan, is_unified, longest_context, make_plan
 from engram_local.sizing.request import Request, Tier
 from engram_local.units import GIB, format_bytes, format_count
 
 _SLOW_PER_S = 10.0
 """Tokens; slower than people read."""
+
+_LEAST_CONTEXT = 2048
+"""Tokens; a shorter context is nothing to propose."""
 
 _RAM_SIZES_GIB = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _VRAM_SIZES_GIB = (6, 8, 10, 12, 16, 20, 24, 32, 48, 80, 96)
@@ -95,89 +99,138 @@ def _binding(plan: Plan) -> str:
     return plan.tier.decode_bound if plan.tier else plan.near.decode_bound
 
 
+class _Change(NamedTuple):
+    """Something that helps."""
+
+    text: str
+    plan: Plan
+    """With it."""
+
+
 def _change(
     spec: ModelSpec, plan: Plan, request: Request, hardware: Hardware
 ) -> str | None:
     """Return the first change that helps; what costs nothing comes first."""
-    if not plan.fits:
-        changes = [
-            *_free_changes(spec, plan, request, hardware),
-            *_bought_changes(spec, request, hardware, Place.LAYERS_IN_RAM),
-        ]
-        return changes[0] if changes else None
-    if plan.missing_disk_bytes:
-        return f"{format_bytes(plan.missing_disk_bytes)} more space on the drive"
-    if _outcome(plan) is Outcome.FITS_ON_DRIVE:
-        return next(_ram_for_table(spec, plan, request, hardware), None)
-    slow = plan.decode_per_s is not None and plan.decode_per_s.value < _SLOW_PER_S
-    if place_of(spec, plan, hardware) > Place.ALL or (slow and not hardware.gpus):
-        return next(_bigger_gpus(spec, request, hardware, Place.ALL), None)
-    return None
+    if plan.fits and plan.missing_disk_bytes:
+        return _more_space(plan)
+    change = next(_changes(spec, plan, request, hardware), None)
+    if change is None or not change.plan.missing_disk_bytes:
+        return change and change.text
+    return f"{change.text}, with {_more_space(change.plan)}"
+
+
+def _more_space(plan: Plan) -> str:
+    return f"{format_bytes(plan.missing_disk_bytes)} more space on the drive"
+
+
+def _changes(
+    spec: ModelSpec, plan: Plan, request: Request, hardware: Hardware
+) -> Iterator[_Change]:
+    place = place_of(spec, plan, hardware)
+    if place is Place.NOWHERE:
+        yield from _free_changes(spec, plan, request, hardware)
+        yield from _bought_changes(spec, request, hardware, Place.LAYERS_IN_RAM)
+    elif _outcome(plan) is Outcome.FITS_ON_DRIVE:
+        yield from _ram_for_table(spec, plan, request, hardware)
+    elif place > Place.ALL:
+        yield from _other_layers(spec, request, hardware, Place(place - 1))
+        yield from _bought_changes(spec, request, hardware, Place.ALL)
+    elif not hardware.gpus and _is_slow(plan):
+        yield from _bigger_gpus(spec, request, hardware, Place.ALL)
+
+
+def _is_slow(plan: Plan) -> bool:
+    return plan.decode_per_s is not None and plan.decode_per_s.value < _SLOW_PER_S
 
 
 def _free_changes(
     spec: ModelSpec, plan: Plan, request: Request, hardware: Hardware
-) -> Iterator[str]:
+) -> Iterator[_Change]:
+    def changed(**changes: Any) -> Plan:
+        return make_plan(spec, plan.weights, replace(request, **changes), hardware)
+
+    if request.tier is Tier.RAM and (other := changed(tier=Tier.MMAP)).fits:
+        yield _Change("--memory-tier mmap: the table may stay on the drive", other)
     n_ctx = longest_context(spec, plan, request, hardware)
-    if n_ctx:
-        yield f"-c {n_ctx}: a context of {format_count(n_ctx)} tokens fits"
-    small = replace(request, cache_type_k="q8_0", cache_type_v="q8_0")
-    if make_plan(spec, plan.weights, small, hardware).fits:
-        yield "-ctk q8_0 -ctv q8_0: a KV cache of half the size fits"
-    if request.quantization is not None or request.n_gpu_layers is not None:
-        free = replace(request, quantization=None, n_gpu_layers=None)
-        other = choose_plan(spec, free, hardware)
-        if other.fits:
-            yield f"{other.weights.name} with -ngl {other.placement.n_gpu_layers} fits"
+    if n_ctx >= _LEAST_CONTEXT:
+        text = f"-c {n_ctx}: a context of {format_count(n_ctx)} tokens fits"
+        yield _Change(text, changed(n_ctx=n_ctx))
+    if (other := changed(cache_type_k="q8_0", cache_type_v="q8_0")).fits:
+        yield _Change("-ctk q8_0 -ctv q8_0: a KV cache of 8 bits fits", other)
+    yield from _other_layers(spec, request, hardware, Place.LAYERS_IN_RAM)
+
+
+def _other_layers(
+    spec: ModelSpec, request: Request, hardware: Hardware, place: Place
+) -> Iterator[_Change]:
+    """Yield the best choice where weights or layers were asked for."""
+    free = replace(request, quantization=None, n_gpu_layers=None)
+    other = choose_plan(spec, free, hardware)
+    if free != request and place_of(spec, other, hardware) <= place:
+        n_layers = other.placement.n_gpu_layers
+        yield _Change(f"{other.weights.name} with -ngl {n_layers} fits", other)
 
 
 def _bought_changes(
     spec: ModelSpec, request: Request, hardware: Hardware, place: Place
-) -> Iterator[str]:
-    for n_gib in _RAM_SIZES_GIB:
-        bigger = with_ram(hardware, n_gib * GIB)
-        if bigger.ram.total_bytes <= hardware.ram.total_bytes:
-            continue
+) -> Iterator[_Change]:
+    for n_gib, bigger in _more_ram(hardware):
         plan = choose_plan(spec, request, bigger)
-        if plan.fits:
-            yield f"{n_gib} GiB of RAM: {plan.weights.name} fits"
+        if place_of(spec, plan, bigger) <= place:
+            yield _Change(f"{n_gib} GiB of RAM: {plan.weights.name} fits", plan)
             break
-    yield from _bigger_gpus(spec, request, hardware, place)
+    if not is_unified(hardware):
+        yield from _bigger_gpus(spec, request, hardware, place)
+
+
+def _more_ram(hardware: Hardware) -> Iterator[tuple[int, Hardware]]:
+    for n_gib in _RAM_SIZES_GIB:
+        if n_gib * GIB > hardware.ram.total_bytes:
+            yield n_gib, with_ram(hardware, n_gib * GIB)
 
 
 def _bigger_gpus(
     spec: ModelSpec, request: Request, hardware: Hardware, place: Place
-) -> Iterator[str]:
+) -> Iterator[_Change]:
     most = max((gpu.vram_bytes for gpu in hardware.gpus), default=0)
     for n_gib in _VRAM_SIZES_GIB:
-        bigger = with_vram(hardware, n_gib * GIB)
         if n_gib * GIB <= most:
             continue
+        bigger = with_vram(hardware, n_gib * GIB)
         plan = choose_plan(spec, request, bigger)
         if place_of(spec, plan, bigger) <= place:
-            yield f"a GPU with {n_gib} GiB of VRAM: {plan.weights.name} fits into it"
+            text = f"a GPU with {n_gib} GiB of VRAM: {plan.weights.name} fits"
+            yield _Change(text, plan)
             return
 
 
 def _ram_for_table(
     spec: ModelSpec, plan: Plan, request: Request, hardware: Hardware
-) -> Iterator[str]:
-    table_bytes = plan.weights.part(Part.TABLE)
-    for n_gib in _RAM_SIZES_GIB:
-        bigger = with_ram(hardware, n_gib * GIB)
-        if bigger.ram.total_bytes <= hardware.ram.total_bytes:
-            continue
-        if holds_table(make_plan(spec, plan.weights, request, bigger)):
-            yield (
-                f"{n_gib} GiB of RAM hold the table of {format_bytes(table_bytes)} too"
-            )
+) -> Iterator[_Change]:
+    size = format_bytes(plan.weights.part(Part.TABLE))
+    for n_gib, bigger in _more_ram(hardware):
+        other = make_plan(spec, plan.weights, request, bigger)
+        if holds_table(other):
+            yield _Change(f"{n_gib} GiB of RAM hold the table of {size} too", other)
             return
 
 
 def with_ram(hardware: Hardware, n_bytes: int) -> Hardware:
-    """Return the same computer with so much RAM, all of it available."""
+    """Return the same computer with so much RAM, all of it available.
+
+    GPUs that share it have the same part of it as before.
+    """
+    total_bytes = hardware.ram.total_bytes
     ram = replace(hardware.ram, total_bytes=n_bytes, available_bytes=n_bytes)
-    return replace(hardware, ram=ram)
+    gpus = tuple(
+        _with_size(gpu, gpu.vram_bytes * n_bytes // total_bytes) if gpu.unified else gpu
+        for gpu in hardware.gpus
+    )
+    return replace(hardware, ram=ram, gpus=gpus)
+
+
+def _with_size(gpu: Gpu, n_bytes: int) -> Gpu:
+    return replace(gpu, vram_bytes=n_bytes, free_bytes=n_bytes)
 
 
 def with_vram(hardware: Hardware, n_bytes: int) -> Hardware:

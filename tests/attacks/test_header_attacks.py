@@ -42,7 +42,7 @@ def empty_array(element: int, count: int) -> bytes:
 
 HOSTILE = {
     "no gguf": (b"MZ\x90\x00" * 10, FileError, ["b'MZ", "b'GGUF'"]),
-    "empty": (b"", FileError, ["b''", "b'GGUF'"]),
+    "empty": (b"", FileError, ["is empty", "b'GGUF'"]),
     "three bytes": (b"GGU", FileError, ["b'GGU'", "b'GGUF'"]),
     "escape codes for a magic": (b"\x1b[2J" * 9, FileError, ["\\x1b[2J"]),
     "magic only": (b"GGUF", FormatError, ["is 4 bytes", "at byte 4 needs 4"]),

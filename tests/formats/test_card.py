@@ -302,5 +302,5 @@ def test_bytes_that_are_no_text_are_no_card(card: Path) -> None:
 
 
 def test_a_folder_is_no_card(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="cannot be read"):
+    with pytest.raises(FileError, match="is a folder"):
         read_card(tmp_path)

@@ -450,7 +450,8 @@ def test_matches(tmp_path: Path) -> None:
     path = write(tmp_path, LLAMA)
     assert hf_config.matches(tmp_path)
     assert hf_config.matches(path)
-    assert not hf_config.matches(tmp_path / "other.json")
+    assert hf_config.matches(tmp_path / "other.json")  # whether it is there or not
+    assert not hf_config.matches(tmp_path / "model.gguf")
 
 
 def test_the_name_is_the_folders(tmp_path: Path) -> None:
@@ -526,7 +527,7 @@ def test_a_large_file_is_no_config(tmp_path: Path) -> None:
 
 
 def test_a_missing_config_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match=r"config\.json cannot be read"):
+    with pytest.raises(FileError, match=r"config\.json does not exist"):
         read_model(tmp_path)
 
 

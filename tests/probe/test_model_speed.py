@@ -165,7 +165,7 @@ class Timed(FakeWorker):
     ) -> Turn:
         """Look up what it takes."""
         FakeWorker.replay(self, prompt_ids, token_ids, memory=memory)
-        work = {"576x16": NARROW, "2048x2": WIDE, "1024x4": OTHER}.get(
+        work = {"896x10": NARROW, "2048x2": WIDE, "1024x4": OTHER}.get(
             self.label.partition(".")[0], OTHER
         )
         compute = TRUTH.for_type("Q4_1" if work is OTHER else "Q4_0")
@@ -183,7 +183,7 @@ class Timed(FakeWorker):
 @pytest.fixture
 def computer(monkeypatch: pytest.MonkeyPatch) -> Computer:
     """Models are small files, but are said to ask for what real ones do."""
-    works = {"576x16": NARROW, "2048x2": WIDE}
+    works = {"896x10": NARROW, "2048x2": WIDE}
     monkeypatch.setattr(
         model_speed, "work_of", lambda header: works.get(header.path.stem, OTHER)
     )
