@@ -7,6 +7,7 @@ config, their total is known; other sizes follow from the shape and are estimate
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from engram_local.errors import FileError, FormatError
@@ -35,8 +36,8 @@ _PLAIN_TYPES = ("bfloat16", "float16")
 
 def matches(path: Path) -> bool:
     """Return whether `path` is called like a config, or a folder that has one."""
-    if path.is_dir():
-        return (path / CONFIG_FILE).is_file()
+    if os.path.isdir(path):  # unlike Path.is_dir it never fails
+        return os.path.isfile(path / CONFIG_FILE)
     return path.suffix == ".json"
 
 

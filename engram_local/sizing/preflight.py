@@ -134,7 +134,8 @@ def _notes(spec: ModelSpec, plan: Plan, hardware: Hardware) -> list[str]:
         )
     if plan.placement.n_cpu_experts:
         notes.append(
-            f"the experts of {plan.placement.n_cpu_experts} layers stay in RAM"
+            f"the experts of {plan.placement.n_cpu_experts} of {spec.n_layers} layers "
+            "stay in RAM"
         )
     if plan.missing_ram_bytes:
         notes.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +29,8 @@ def open_spec(word: str, *, memory: MemoryChoice = "auto") -> ModelSpec:
     """
     path = Path(word)
     is_config = hf_config.matches(path)
-    if not is_config and (path.is_file() or path.suffix == ".gguf"):
+    # Not Path.is_file, which fails for names that are too long.
+    if not is_config and (os.path.isfile(path) or path.suffix == ".gguf"):
         return _open_gguf(path, memory)
     if isinstance(memory, Path):
         raise UsageError(
@@ -43,7 +45,7 @@ def _find_card(word: str) -> Path:
     found = catalog.find_card(word)
     if found is not None:
         return found
-    if Path(word).is_dir() and word:
+    if os.path.isdir(word):
         raise FileError(
             f"{word} is a folder without a config.json", hint="name a GGUF file in it"
         )

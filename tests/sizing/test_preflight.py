@@ -1,0 +1,189 @@
+"""The check before a model is loaded: layers are chosen, errors say what works."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from engram_local.errors import FitError
+from engram_local.hardware import Hardware
+from engram_local.model_spec import ModelSpec, Part
+from engram_local.settings import Settings
+from engram_local.sizing.plan import make_plan
+from engram_local.sizing.preflight import (
+    Preflight,
+    allocated_bytes,
+    prepare,
+    request_of,
+)
+from engram_local.sizing.request import Tier
+from engram_local.sizing.verdict import with_ram, with_vram
+from engram_local.units import GIB
+from tests.sizing.samples import DENSE, DESKTOP, LAPTOP, MOE, SMALL
+
+SMALL_GPU = with_vram(DESKTOP, 4 * GIB)
+
+
+def refused(spec: ModelSpec, settings: Settings, hardware: Hardware) -> FitError:
+    with pytest.raises(FitError) as caught:
+        prepare(spec, settings, hardware)
+    assert caught.value.exit_code == 4
+    assert re.search(r"\d\.\d [KMG]iB", caught.value.message)
+    return caught.value
+
+
+def hinted(error: FitError, flag: str) -> int:
+    match = re.search(rf"{flag} (\d+) fits", error.hint or "")
+    assert match is not None, error.hint
+    return int(match[1])
+
+
+def test_what_is_said_is_asked_of_the_plan() -> None:
+    settings = Settings(
+        n_ctx=1024,
+        n_batch=256,
+        n_ubatch=512,
+        cache_type_k="q8_0",
+        flash_attention="off",
+        n_gpu_layers=7,
+        n_cpu_moe=3,
+        memory_tier="direct",
+    )
+    request = request_of(settings)
+    assert request.n_ctx == 1024
+    assert request.n_ubatch == 256  # never more than a batch
+    assert (request.cache_type_k, request.cache_type_v) == ("q8_0", "f16")
+    assert not request.flash_attention
+    assert (request.n_gpu_layers, request.n_cpu_moe) == (7, 3)
+    assert request.tier is Tier.DIRECT
+    assert request_of(Settings()).tier is None
+    assert request_of(Settings()).flash_attention
+
+
+def test_a_model_that_fits_is_loaded_whole() -> None:
+    flight = prepare(DENSE, Settings(), DESKTOP)
+    assert flight == Preflight(
+        settings=Settings(n_gpu_layers=33, n_cpu_moe=0), notes=()
+    )
+
+
+def test_without_gpu_nothing_is_changed() -> None:
+    assert prepare(DENSE, Settings(), LAPTOP) == Preflight(
+        settings=Settings(), notes=()
+    )
+
+
+def test_as_many_layers_as_fit_are_chosen_and_told() -> None:
+    flight = prepare(DENSE, Settings(), SMALL_GPU)
+    n_layers = flight.settings.n_gpu_layers
+    assert n_layers is not None and 1 < n_layers < 33
+    assert flight.notes == (
+        f"{n_layers - 1} of 32 layers are on the GPU, the others are computed by the "
+        "processor",
+    )
+    one_more = replace(Settings(), n_gpu_layers=n_layers + 1)
+    refused(DENSE, one_more, SMALL_GPU)
+
+
+def test_experts_that_do_not_fit_stay_in_ram_and_are_told() -> None:
+    flight = prepare(MOE, Settings(), DESKTOP)
+    n_experts = flight.settings.n_cpu_moe
+    assert flight.settings.n_gpu_layers == 49
+    assert 0 < n_experts <= 48
+    assert flight.notes[0] == f"the experts of {n_experts} of 48 layers stay in RAM"
+
+
+def test_experts_that_were_to_stay_in_ram_count() -> None:
+    everything = Settings(n_gpu_layers=49)
+    refused(MOE, everything, DESKTOP)
+    n_experts = prepare(MOE, Settings(), DESKTOP).settings.n_cpu_moe
+    asked = replace(everything, n_cpu_moe=n_experts)
+    flight = prepare(MOE, asked, DESKTOP)
+    assert flight.settings == asked
+    assert flight.notes[0] == f"the experts of {n_experts} of 48 layers stay in RAM"
+    refused(MOE, replace(asked, n_cpu_moe=n_experts - 1), DESKTOP)
+    # Only the last 10 layers are on the GPU; those before are in RAM anyway.
+    some = prepare(MOE, Settings(n_gpu_layers=11, n_cpu_moe=38), DESKTOP)
+    assert not any("experts" in note for note in some.notes)
+    some = prepare(MOE, Settings(n_gpu_layers=11, n_cpu_moe=39), DESKTOP)
+    assert "the experts of 1 of 48 layers stay in RAM" in some.notes
+
+
+def test_more_experts_in_ram_than_needed_is_left_so() -> None:
+    assert prepare(MOE, Settings(n_cpu_moe=48), DESKTOP).settings.n_cpu_moe == 48
+
+
+def test_a_dense_model_has_no_experts_to_keep() -> None:
+    settings = Settings(n_gpu_layers=33, n_cpu_moe=10)
+    assert prepare(DENSE, settings, DESKTOP).notes == ()
+
+
+def test_layers_that_do_not_fit_are_refused_with_those_that_do() -> None:
+    error = refused(DENSE, Settings(n_gpu_layers=33), SMALL_GPU)
+    assert "of VRAM are needed, 3.8 GiB can be had" in error.message
+    n_layers = hinted(error, "-ngl")
+    assert "leave -ngl out" in (error.hint or "")
+    fitting = Settings(n_gpu_layers=n_layers)
+    assert prepare(DENSE, fitting, SMALL_GPU).settings == fitting
+    assert prepare(DENSE, Settings(), SMALL_GPU).settings.n_gpu_layers == n_layers
+
+
+def test_no_layers_on_the_gpu_is_a_choice() -> None:
+    flight = prepare(DENSE, Settings(n_gpu_layers=0), DESKTOP)
+    assert flight.settings.n_gpu_layers == 0
+    assert flight.notes[0].startswith("0 of 32 layers are on the GPU")
+
+
+def test_a_cache_beyond_ram_is_refused_with_a_context_that_fits() -> None:
+    long = Settings(n_ctx=131_072)
+    laptop = with_ram(LAPTOP, 8 * GIB)
+    error = refused(DENSE, long, laptop)
+    assert "of RAM are needed besides the weights, 8.0 GiB are free" in error.message
+    n_ctx = hinted(error, "-c")
+    flight = prepare(DENSE, replace(long, n_ctx=n_ctx), laptop)
+    assert flight.settings.n_ctx == n_ctx
+    refused(DENSE, replace(long, n_ctx=2 * n_ctx), laptop)
+
+
+def test_weights_beyond_ram_do_not_hide_a_context_that_fits() -> None:
+    tiny = with_ram(LAPTOP, 2 * GIB)  # the weights are 4.6 GiB
+    error = refused(DENSE, Settings(n_ctx=32_768), tiny)
+    n_ctx = hinted(error, "-c")
+    flight = prepare(DENSE, Settings(n_ctx=n_ctx), tiny)
+    assert any("read from the drive again and again" in note for note in flight.notes)
+
+
+def test_where_no_context_fits_a_smaller_model_is_needed() -> None:
+    error = refused(DENSE, Settings(), with_ram(LAPTOP, GIB // 4))
+    assert error.hint == "use a smaller model"
+
+
+def test_a_table_beyond_ram_may_stay_on_the_drive() -> None:
+    request = request_of(Settings())
+    plan = make_plan(SMALL, SMALL.weights[0], request, LAPTOP)
+    table_bytes = SMALL.weights[0].part(Part.TABLE)
+    laptop = with_ram(LAPTOP, allocated_bytes(plan) + table_bytes // 2)
+    error = refused(SMALL, Settings(memory_tier="ram"), laptop)
+    assert "the table in RAM takes 8.3 MiB, 4.2 MiB are free" in error.message
+    assert "--memory-tier mmap" in (error.hint or "")
+    prepare(SMALL, Settings(memory_tier="mmap"), laptop)
+    enough = with_ram(LAPTOP, allocated_bytes(plan) + table_bytes)
+    prepare(SMALL, Settings(memory_tier="ram"), enough)
+
+
+def test_weights_beyond_ram_are_slow_but_work() -> None:
+    tiny = with_ram(LAPTOP, 4 * GIB)
+    flight = prepare(DENSE, Settings(n_ctx=512), tiny)
+    assert flight.settings == Settings(n_ctx=512)
+    (note,) = flight.notes
+    assert re.match(r"the model wants \d\.\d GiB of RAM, 3\.0 GiB can be had", note)
+
+
+def test_mapped_files_are_not_allocated() -> None:
+    plan = make_plan(DENSE, DENSE.weights[0], request_of(Settings()), LAPTOP)
+    names = {term.name: term.n_bytes for term in plan.ram}
+    assert allocated_bytes(plan) == (
+        names["KV cache"] + names["compute buffers"] + names["process"]
+    )
