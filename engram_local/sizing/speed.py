@@ -339,14 +339,17 @@ def cpu_rates(cpu: Cpu, ram: Ram, weights_name: str) -> Rates:
 
 
 def _cpu_weight_rate(compute: Compute, cpu: Cpu, ram: Ram) -> Interval:
-    """A core reads 3 to 16 GB/s of weights, all of them no more than RAM gives."""
+    """A core reads 2 to 20 GB/s of weights, all of them no more than RAM gives.
+
+    3 are published for experts on a desktop, 20 were measured here with Q4_0.
+    """
     if compute.weight_bytes_per_s is not None:
         return _spread(compute.weight_bytes_per_s)
-    cores = [rate * 1e9 * cpu.n_cores for rate in (3, 8, 16)]
+    cores = [rate * 1e9 * cpu.n_cores for rate in (2, 7, 20)]
     if ram.bytes_per_s is None:
         limits = [15e9, 35e9, 90e9]  # one channel of DDR4 to two of DDR5
     else:
-        limits = [ram.bytes_per_s.value * part for part in (0.5, 0.75, 0.95)]
+        limits = [ram.bytes_per_s.value * part for part in (0.35, 0.6, 0.9)]
     low, value, high = map(min, cores, limits)
     return Interval(low, value, high, Source.ESTIMATED)
 
