@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -253,6 +254,29 @@ def test_no_round_begins_when_the_time_is_up(
     )
     turns = [line for line in computer.world.log[4:] if not line.startswith("end")]
     assert len(turns) == 2 * 5  # of nine rounds
+
+
+@pytest.mark.usefixtures("default")
+@pytest.mark.parametrize(("n_noisy", "n_rounds"), [(0, 2), (1, 3), (9, 4)])
+def test_times_that_make_no_sense_are_taken_again_but_not_forever(
+    computer: Computer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    n_noisy: int,
+    n_rounds: int,
+) -> None:
+    tries = iter(range(100))
+
+    def explain_later(cases: Sequence[Case]) -> Compute:
+        if next(tries) < n_noisy:
+            raise BenchError("noise")
+        return explain(cases)
+
+    monkeypatch.setattr(model_speed, "explain", explain_later)
+    with nullcontext() if n_noisy < 2 else pytest.raises(BenchError):
+        measure_models(tmp_path, n_rounds=2, start=computer.start, clock=lambda: 0.0)
+    turns = [line for line in computer.world.log[4:] if not line.startswith("end")]
+    assert len(turns) == n_rounds * 5
 
 
 @pytest.mark.usefixtures("default")
