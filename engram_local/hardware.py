@@ -6,25 +6,9 @@ A speed that is not known is None, never a guess.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from statistics import geometric_mean
 
-from engram_local.figures import Figure, Source, weakest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """What a model asks of a processor."""
-
-    n_layers: int
-    weight_bytes: int
-    """Read in a decode step; the output counts, the token embedding does not."""
-
-    token_flops: float
-    """Of a prompt token: 2 per weight of the layers. llama.cpp computes the output,
-    and most of the last layer, for the last token alone."""
-
-    attention_flops: float
-    """Per earlier token, all layers: 2 per query value and as many per value that is
-    gathered, `2 * n_heads * (key size + value size)` of a layer."""
+from engram_local.figures import Figure, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +36,10 @@ class Compute:
     """
 
     weight_bytes_per_s: Figure | None = None
-    """Weights read in a decode step; of Q4_0, where it is measured."""
+    """Weights read in a decode step."""
 
     flops_per_s: Figure | None = None
-    """Of matrix products over a whole batch: 2 per weight and token; the same type."""
+    """Of matrix products over a whole batch: 2 per weight and token."""
 
     layer_s: Figure | None = None
     """What a decode step costs per layer, whatever the layer's size."""
@@ -66,64 +50,34 @@ class Compute:
 
     prompt_attention_flops_per_s: Figure | None = None
     types: tuple[TypeRate, ...] = ()
-    """Where weights of other types were measured too."""
+    """Where weights of several types were measured: all of them."""
 
     def for_type(self, name: str) -> Compute:
         """Return the rates for weights called `name`: "Q4_1", "Q8_0", "Q4_K_M".
 
-        The type that the name begins with; where there is none, what is said of all.
+        Those of the type that the name begins with. If none of `types` is that, the
+        geometric means of all, as estimates: they differ by factors of 2 and 5.
         """
+        if not self.types:
+            return self
+        begins = name.upper().startswith
         for rate in self.types:
-            if name.upper().startswith(rate.name.upper()):
-                return replace(
-                    self,
-                    weight_bytes_per_s=rate.weight_bytes_per_s,
-                    flops_per_s=rate.flops_per_s,
-                )
-        return self
-
-    def decode_s(self, work: Work, depth: int) -> Figure | None:
-        """Return the seconds of a decode step after `depth` tokens.
-
-        None where the rate of weights is not known; another term that is not known is
-        left out.
-        """
-        if self.weight_bytes_per_s is None:
-            return None
-        return _sum(
-            _over(work.weight_bytes, self.weight_bytes_per_s),
-            _over(depth * work.attention_flops, self.attention_flops_per_s),
-            _times(work.n_layers, self.layer_s),
+            if begins(rate.name.upper()):
+                return self._with(rate.weight_bytes_per_s, rate.flops_per_s)
+        return self._with(
+            _guess([rate.weight_bytes_per_s for rate in self.types]),
+            _guess([rate.flops_per_s for rate in self.types]),
         )
 
-    def prompt_s(self, work: Work, n_tokens: int) -> Figure | None:
-        """Return the seconds of a prompt, from an empty context.
-
-        None where the rate of products is not known. A token attends to half of the
-        prompt in the mean.
-        """
-        if self.flops_per_s is None:
-            return None
-        n_pairs = n_tokens * n_tokens / 2
-        return _sum(
-            _over(n_tokens * work.token_flops, self.flops_per_s),
-            _over(n_pairs * work.attention_flops, self.prompt_attention_flops_per_s),
+    def _with(self, weight_bytes_per_s: Figure, flops_per_s: Figure) -> Compute:
+        return replace(
+            self, weight_bytes_per_s=weight_bytes_per_s, flops_per_s=flops_per_s
         )
 
 
-def _over(amount: float, rate: Figure | None) -> Figure | None:
-    return None if rate is None else Figure(amount / rate.value, rate.source)
-
-
-def _times(amount: float, each: Figure | None) -> Figure | None:
-    return None if each is None else Figure(amount * each.value, each.source)
-
-
-def _sum(*terms: Figure | None) -> Figure:
-    known = [term for term in terms if term is not None]
-    return Figure(
-        sum(term.value for term in known), weakest(*(term.source for term in known))
-    )
+def _guess(figures: list[Figure]) -> Figure:
+    mean = geometric_mean(figure.value for figure in figures)
+    return Figure(mean, Source.ESTIMATED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

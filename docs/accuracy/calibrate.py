@@ -65,7 +65,7 @@ def samples(speeds: Sequence[PublishedSpeed], what: str) -> Iterator[Sample]:
         flops, bandwidth = gpu.compute.flops_per_s, gpu.bytes_per_s
         assert bandwidth is not None
         if what == "decode" and speed.decode_per_s:
-            depth = speed.depth + (speed.n_decode or 0) // 2
+            depth = speed.depth + (speed.n_decode or 512) // 2
             (share,) = used_shares(speed, depth)
             n_bytes = share.weight_bytes + share.cache_bytes
             yield Sample(

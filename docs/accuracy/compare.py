@@ -95,7 +95,7 @@ def published_terms(load: PublishedLoad) -> dict[str, int]:
 def reached(speed: PublishedSpeed) -> Iterator[Reached]:
     """Yield what was published of decode and prompts, each with its prediction."""
     if speed.decode_per_s is not None:
-        depth = speed.depth + (speed.n_decode or 0) // 2
+        depth = speed.depth + (speed.n_decode or 512) // 2
         time = decode_time(used_shares(speed, depth))
         yield _reached(speed, "decode", time.seconds, speed.decode_per_s)
     if speed.prefill_per_s is not None:

@@ -153,20 +153,12 @@ def _drive_lines(drive: DriveSpeed) -> Iterator[str]:
 
 
 def _compute_lines(what: str, compute: Compute) -> Iterator[str]:
-    rates = [
-        ("Q4_0", compute.weight_bytes_per_s, compute.flops_per_s),
-        *(
-            (rate.name, rate.weight_bytes_per_s, rate.flops_per_s)
-            for rate in compute.types
-        ),
-    ]
-    for name, weight_bytes_per_s, flops_per_s in rates:
-        if weight_bytes_per_s is not None and flops_per_s is not None:
-            yield _line(
-                f"{what}, {name}",
-                f"decode {weight_bytes_per_s.value / 1e9:.1f} GB/s of weights, "
-                f"prompt {flops_per_s.value / 1e9:,.0f} GFLOP/s",
-            )
+    for rate in compute.types:
+        yield _line(
+            f"{what}, {rate.name}",
+            f"decode {rate.weight_bytes_per_s.value / 1e9:.1f} GB/s of weights, "
+            f"prompt {rate.flops_per_s.value / 1e9:,.0f} GFLOP/s",
+        )
     if compute.layer_s is not None:
         yield _line(
             f"{what}, each layer", f"{compute.layer_s.value * 1e6:.0f} us per step"

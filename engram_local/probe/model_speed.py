@@ -22,7 +22,7 @@ from engram_local.bench.synthetic import parse_shape, synthetic_folder, write_ba
 from engram_local.errors import BenchError
 from engram_local.figures import Figure, Source
 from engram_local.formats.header import Header, read_header
-from engram_local.hardware import Compute, TypeRate, Work
+from engram_local.hardware import Compute, TypeRate
 from engram_local.settings import Settings
 from engram_local.spec import RowType
 
@@ -45,6 +45,23 @@ _N_WARM = 64  # tokens of a first prompt that does not count
 Start = Callable[[Job], Worker]
 Progress = Callable[[str, float], None]
 Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a model asks of a processor."""
+
+    n_layers: int
+    weight_bytes: int
+    """Read in a decode step; the output counts, the token embedding does not."""
+
+    token_flops: float
+    """Of a prompt token: 2 per weight of the layers. llama.cpp computes the output,
+    and most of the last layer, for the last token alone."""
+
+    attention_flops: float
+    """Per earlier token, all layers: 2 per query value and as many per value that is
+    gathered, `2 * n_heads * (key size + value size)` of a layer."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -111,13 +128,24 @@ def measure_models(
             job = Job(model=case.path, memory=None, settings=settings)
             workers.append(stack.enter_context(start(job)))
             workers[-1].replay(*_tokens(_N_WARM, workers[-1].n_vocab))
-        for number in range(n_rounds):
-            if number and clock() - begin > BUDGET_S:
+        for number in range(2 * n_rounds):
+            late = number > 0 and clock() - begin > BUDGET_S
+            if late or (number >= n_rounds and not _contradict(cases)):
                 break
             for i, (case, worker) in enumerate(zip(cases, workers, strict=True)):
-                progress("running models", (number + i / len(cases)) / n_rounds)
+                part = (number + i / len(cases)) / n_rounds
+                progress("running models", min(part, 1.0))
                 case.take_turns(worker)
     return explain(cases)
+
+
+def _contradict(cases: Sequence[Case]) -> bool:
+    """Return whether more rounds are needed: noise can make no sense of all times."""
+    try:
+        explain(cases)
+    except BenchError:
+        return True
+    return False
 
 
 @contextmanager
@@ -196,7 +224,7 @@ def explain(cases: Sequence[Case]) -> Compute:
                 weight_bytes_per_s=_bytes_rate(case, step_attention, layer_s),
                 flops_per_s=_flops_rate(case, prompt_attention),
             )
-            for case in others
+            for case in (wide, *others)
         ),
     )
 

@@ -19,8 +19,8 @@ from engram_local.sizing.request import Request
 from engram_local.units import MIB
 
 DRIVER_BYTES = 616 * MIB
-"""Of each GPU: 0.45 to 0.60 GiB are left over in 33 published loads (docs/accuracy.md);
-several CUDA cards of one machine take less."""
+"""Of each GPU: 512 to 591 MiB are left over in published loads of one CUDA card and of
+four ROCm cards, 200 each of three CUDA cards (docs/accuracy.md)."""
 
 _COPIES = 4  # GGML_SCHED_MAX_COPIES
 

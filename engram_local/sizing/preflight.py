@@ -64,9 +64,15 @@ def _check_vram(
     if not plan.missing_vram_bytes:
         return
     free = make_plan(spec, plan.weights, replace(request, n_gpu_layers=None), hardware)
-    raise FitError(
+    what = (
         f"{format_bytes(plan.vram_bytes)} of VRAM are needed, "
-        f"{format_bytes(plan.usable_vram_bytes)} can be had",
+        f"{format_bytes(plan.usable_vram_bytes)} can be had"
+    )
+    if plan.crowded_bytes:
+        missing = format_bytes(plan.crowded_bytes)
+        what += f"; one GPU lacks {missing} for its part of the layers"
+    raise FitError(
+        what,
         hint=f"-ngl {free.placement.n_gpu_layers} fits, or leave -ngl out",
     )
 

@@ -53,6 +53,11 @@ COMPUTE = Compute(
     prompt_attention_flops_per_s=measured(90e9),
     types=(
         TypeRate(
+            name="Q4_0",
+            weight_bytes_per_s=measured(36e9),
+            flops_per_s=measured(450e9),
+        ),
+        TypeRate(
             name="Q4_1",
             weight_bytes_per_s=measured(20e9),
             flops_per_s=measured(90e9),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from engram_local.bench.turn import Turn
 from engram_local.errors import BenchError, FileError
 from engram_local.figures import Figure, Source
 from engram_local.formats.header import read_header
-from engram_local.hardware import Compute, TypeRate, Work
+from engram_local.hardware import Compute, TypeRate
 from engram_local.probe import model_speed
 from engram_local.probe.model_speed import (
     N_LONG,
     N_PROMPT,
     N_STEPS,
     Case,
+    Work,
     explain,
     measure_models,
     work_of,
@@ -30,6 +32,8 @@ from engram_local.probe.model_speed import (
 from engram_local.spec import RowType
 from tests.bench.fakes import FakeWorker, FakeWorld, make_turn, plain_part
 from tests.fakes import backbone_file
+
+Times = tuple[float, float]
 
 
 def measured(value: float) -> Figure:
@@ -43,6 +47,11 @@ TRUTH = Compute(
     attention_flops_per_s=measured(25e9),
     prompt_attention_flops_per_s=measured(90e9),
     types=(
+        TypeRate(
+            name="Q4_0",
+            weight_bytes_per_s=measured(30e9),
+            flops_per_s=measured(400e9),
+        ),
         TypeRate(
             name="Q4_1",
             weight_bytes_per_s=measured(20e9),
@@ -59,16 +68,29 @@ WIDE = Work(
 OTHER = Work(n_layers=30, weight_bytes=96_000_000, token_flops=2e8, attention_flops=7e4)
 
 
+def true_times(work: Work, type_name: str, n_prompt: int, n_decode: int) -> Times:
+    """Return the seconds of a prompt, and of a step in the middle of an answer."""
+    rates = TRUTH.for_type(type_name)
+    step, prompt = TRUTH.attention_flops_per_s, TRUTH.prompt_attention_flops_per_s
+    assert rates.weight_bytes_per_s and rates.flops_per_s and rates.layer_s
+    assert step is not None and prompt is not None
+    depth = n_prompt + n_decode // 2
+    return (
+        n_prompt * work.token_flops / rates.flops_per_s.value
+        + n_prompt**2 / 2 * work.attention_flops / prompt.value,
+        work.weight_bytes / rates.weight_bytes_per_s.value
+        + depth * work.attention_flops / step.value
+        + work.n_layers * rates.layer_s.value,
+    )
+
+
 def case(work: Work, *plans: int, type_name: str = "Q4_0") -> Case:
     """Return a case whose turns took what the truth says, and once much longer."""
     case = Case(path=Path("x"), type_name=type_name, work=work, plans=plans)
-    compute = TRUTH.for_type(type_name)
     for n_tokens in plans:
-        prompt = compute.prompt_s(work, n_tokens)
-        step = compute.decode_s(work, n_tokens + N_STEPS // 2)
-        assert prompt is not None and step is not None
-        case.prompts_s[n_tokens] = [10 * prompt.value, prompt.value]
-        case.steps_s[n_tokens] = [step.value, 10 * step.value]
+        prompt_s, step_s = true_times(work, type_name, n_tokens, N_STEPS)
+        case.prompts_s[n_tokens] = [10 * prompt_s, prompt_s]
+        case.steps_s[n_tokens] = [step_s, 10 * step_s]
     return case
 
 
@@ -92,10 +114,12 @@ def test_the_rates_that_made_the_times_are_found() -> None:
         figure, truth = getattr(found, name), getattr(TRUTH, name)
         assert figure.value == pytest.approx(truth.value), name
         assert figure.source is Source.MEASURED
-    (rate,) = found.types
-    assert rate.name == "Q4_1"
-    assert rate.weight_bytes_per_s.value == pytest.approx(20e9)
-    assert rate.flops_per_s.value == pytest.approx(80e9)
+    for rate, truth in zip(found.types, TRUTH.types, strict=True):
+        assert rate.name == truth.name
+        assert rate.weight_bytes_per_s.value == pytest.approx(
+            truth.weight_bytes_per_s.value
+        )
+        assert rate.flops_per_s.value == pytest.approx(truth.flops_per_s.value)
 
 
 def test_a_layer_takes_no_less_than_nothing() -> None:
@@ -168,15 +192,12 @@ class Timed(FakeWorker):
         work = {"896x10": NARROW, "2048x2": WIDE, "1024x4": OTHER}.get(
             self.label.partition(".")[0], OTHER
         )
-        compute = TRUTH.for_type("Q4_1" if work is OTHER else "Q4_0")
-        n_tokens = len(prompt_ids)
-        prompt = compute.prompt_s(work, n_tokens)
-        step = compute.decode_s(work, n_tokens + len(token_ids) // 2)
-        assert prompt is not None and step is not None
-        decode_s = step.value * len(token_ids)
+        type_name = "Q4_1" if work is OTHER else "Q4_0"
+        n_prompt, n_decode = len(prompt_ids), len(token_ids)
+        prompt_s, step_s = true_times(work, type_name, n_prompt, n_decode)
         return make_turn(
-            prompt=plain_part(n_tokens=n_tokens, elapsed_s=prompt.value),
-            decode=plain_part(n_tokens=len(token_ids), elapsed_s=decode_s),
+            prompt=plain_part(n_tokens=n_prompt, elapsed_s=prompt_s),
+            decode=plain_part(n_tokens=n_decode, elapsed_s=step_s * n_decode),
         )
 
 
@@ -210,7 +231,7 @@ def test_models_are_run_in_turns_and_gone(computer: Computer, tmp_path: Path) ->
     )
     assert found.flops_per_s is not None
     assert found.flops_per_s.value == pytest.approx(400e9)
-    assert [rate.name for rate in found.types] == ["Q8_0", "Q4_1"]
+    assert [rate.name for rate in found.types] == ["Q4_0", "Q8_0", "Q4_1"]
     assert len(computer.models) == 4
     assert {
         (job.settings.n_threads, job.settings.n_gpu_layers) for job in computer.jobs
@@ -233,6 +254,29 @@ def test_no_round_begins_when_the_time_is_up(
     )
     turns = [line for line in computer.world.log[4:] if not line.startswith("end")]
     assert len(turns) == 2 * 5  # of nine rounds
+
+
+@pytest.mark.usefixtures("default")
+@pytest.mark.parametrize(("n_noisy", "n_rounds"), [(0, 2), (1, 3), (9, 4)])
+def test_times_that_make_no_sense_are_taken_again_but_not_forever(
+    computer: Computer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    n_noisy: int,
+    n_rounds: int,
+) -> None:
+    tries = iter(range(100))
+
+    def explain_later(cases: Sequence[Case]) -> Compute:
+        if next(tries) < n_noisy:
+            raise BenchError("noise")
+        return explain(cases)
+
+    monkeypatch.setattr(model_speed, "explain", explain_later)
+    with nullcontext() if n_noisy < 2 else pytest.raises(BenchError):
+        measure_models(tmp_path, n_rounds=2, start=computer.start, clock=lambda: 0.0)
+    turns = [line for line in computer.world.log[4:] if not line.startswith("end")]
+    assert len(turns) == n_rounds * 5
 
 
 @pytest.mark.usefixtures("default")

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from engram_local.errors import UsageError
+from engram_local.errors import FitError, UsageError
 from engram_local.hardware import Hardware
+from engram_local.settings import Settings
 from engram_local.sizing.allocations import bytes_of_gpus
 from engram_local.sizing.choice import Place, choose_plan, place_of
 from engram_local.sizing.plan import (
@@ -17,6 +18,7 @@ from engram_local.sizing.plan import (
     usable_ram_bytes,
     usable_vram_bytes,
 )
+from engram_local.sizing.preflight import prepare
 from engram_local.sizing.request import Request, Tier, choose_weights
 from engram_local.units import GIB
 from tests.sizing.samples import DENSE, DESKTOP, HUGE, LAPTOP, MOE, SMALL
@@ -80,14 +82,22 @@ def test_none_of_several_gpus_is_overdrawn(  # type: ignore[no-untyped-def]
     assert max(used) <= free_bytes[0]
 
 
-def test_one_full_gpu_among_empty_ones_is_too_much() -> None:
-    """Half of the experts would fit, but llama.cpp puts them all on the last one."""
+def test_one_full_gpu_among_roomy_ones_is_too_much() -> None:
+    """37.8 GiB are less than 38.5, but the second GPU gets 24 layers and the output."""
+    gpus = [replace(DESKTOP.gpus[0], free_bytes=size * GIB) for size in (20, 19)]
+    request, weights = Request(n_gpu_layers=49), MOE.weights[0]
+    plan = make_plan(MOE, weights, request, replace(DESKTOP, gpus=tuple(gpus)))
+    assert plan.vram_bytes < plan.usable_vram_bytes
+    assert plan.missing_vram_bytes == plan.crowded_bytes > 0 and not plan.fits
+    with pytest.raises(FitError, match="one GPU lacks"):
+        settings = Settings(n_gpu_layers=49)
+        prepare(MOE, settings, replace(DESKTOP, gpus=tuple(gpus)))
+
+
+def test_experts_in_ram_empty_the_first_gpus_only() -> None:
     two = replace(DESKTOP, gpus=DESKTOP.gpus * 2)
     plan = make_plan(MOE, MOE.weights[1], Request(), two)
-    crowded = replace(plan, crowded_bytes=GIB)
-    assert plan.fits and not crowded.fits
-    assert crowded.missing_vram_bytes == GIB
-    assert plan.placement.n_cpu_experts > 24
+    assert plan.fits and plan.placement.n_cpu_experts > 24
 
 
 def test_more_vram_never_puts_less_on_the_gpu() -> None:

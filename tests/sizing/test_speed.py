@@ -27,6 +27,11 @@ MEASURED = Compute(
     prompt_attention_flops_per_s=Figure(60e9, Source.MEASURED),
     types=(
         TypeRate(
+            name="Q4_K",
+            weight_bytes_per_s=Figure(20e9, Source.MEASURED),
+            flops_per_s=Figure(400e9, Source.MEASURED),
+        ),
+        TypeRate(
             name="Q4_1",
             weight_bytes_per_s=Figure(10e9, Source.MEASURED),
             flops_per_s=Figure(100e9, Source.MEASURED),
@@ -177,3 +182,12 @@ def test_a_window_limits_what_attention_looks_at() -> None:
 def test_keys_that_only_choose_tokens_are_not_attention() -> None:
     (gpu,) = shares(MOE, DESKTOP, Placement(n_gpu_layers=49))
     assert gpu.decode_attention_flops == 512 * 4 * 16 * 160 * 12
+
+
+def test_weights_of_a_type_that_was_not_measured_are_estimated() -> None:
+    other = replace(DENSE, weights=(replace(DENSE.weights[0], name="IQ3_S"),))
+    (share,) = shares(other, PROBED, Placement())
+    rate = share.rates.weight_bytes_per_s
+    assert rate.source is Source.ESTIMATED
+    assert rate.value == pytest.approx((20e9 * 10e9) ** 0.5)
+    assert rate.low < 10e9 and rate.high > 20e9
