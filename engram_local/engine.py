@@ -28,12 +28,13 @@ from engram_local.events import (
     Finished,
     FinishReason,
     MemoryStats,
+    Progress,
     PromptProgress,
     TextChunk,
 )
 from engram_local.llama.chat_template import ChatTemplate, Message
 from engram_local.llama.sampling import Sampler
-from engram_local.loading import Loaded, MemoryChoice, Progress, load
+from engram_local.loading import Loaded, MemoryChoice, load
 from engram_local.settings import Settings
 from engram_local.telemetry import summarize
 

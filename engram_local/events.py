@@ -6,8 +6,12 @@ these. Imports nothing of ours.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and its part, 0 to 1."""
 
 FinishReason = Literal["stop", "length", "context", "cancelled"]
 """End token; `max_tokens`; context full; cancelled by the user."""

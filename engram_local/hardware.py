@@ -158,12 +158,6 @@ class Drive:
     bytes_per_s: Figure | None = None
     """Sequential reads."""
 
-    @property
-    def best_reads_per_s(self) -> Figure | None:
-        """At the depth that serves it best."""
-        rates = [rate.reads_per_s for rate in self.reads]
-        return max(rates, key=lambda rate: rate.value, default=None)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from engram_local import catalog
 from engram_local.errors import UnsupportedError
+from engram_local.events import Progress
 from engram_local.formats import deepseek41, engram_gguf
 from engram_local.formats.backbone import read_backbone
 from engram_local.formats.header import Header, read_header
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 
 _HAS_COMPILED_PATH = sys.platform.startswith("linux")
 """Elsewhere there are no unnamed semaphores, and the reference runs."""
-
-Progress = Callable[[str, float], None]
-"""Called with what is being done and its part, 0 to 1."""
 
 MemoryChoice = Path | Literal["auto"] | None
 """A memory file; the one that fits, if there is one; none."""

@@ -21,6 +21,7 @@ from engram_local.bench.eviction import Eviction, evict, read_through
 from engram_local.bench.tokens import Plan, Source, TokenIds, cut_text, draw_tokens
 from engram_local.bench.turn import Turn
 from engram_local.errors import EngramError
+from engram_local.events import Progress
 from engram_local.settings import Settings
 from engram_local.units import format_bytes
 
@@ -33,9 +34,6 @@ RAM_PART = 0.8
 
 _CANNOT_HERE = {"ram": "does-not-fit", "direct": "no-direct-reads"}
 """The error of a tier that this computer cannot offer."""
-
-Progress = Callable[[str, float], None]
-"""Called with what is being done and its part, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

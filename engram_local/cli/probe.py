@@ -58,25 +58,25 @@ def run(args: argparse.Namespace) -> int:
     """Measure, store and print."""
     with status_line() as status, unwind_when_ended() as check:
         status.announce("starting")
-        from engram_local.probe.runner import Plan, run_probe
+        from engram_local.probe.runner import Scope, run_probe
         from engram_local.probe.store import as_json, here, save_probe
         from engram_local.sizing.machine import look
 
-        plan = Plan(
+        scope = Scope(
             folder=_folder(args.dir),
             file=args.file,
             n_threads=options.settings_of(args).n_threads or default_threads(),
             quick=args.quick,
             gpu=args.gpu,
         )
-        where = plan.file or plan.folder
+        where = scope.file or scope.folder
         identity = here(where, gpus=tuple(gpu.name for gpu in look(where).gpus))
 
         def progress(what: str, part: float) -> None:
             check()
             status(what, part)
 
-        probe = run_probe(identity, plan, progress=progress)
+        probe = run_probe(identity, scope, progress=progress)
         check()
     path = save_probe(probe)
     print(json.dumps(as_json(probe), indent=2) if args.json else as_text(probe))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from engram_local.formats.architectures import MAX_LAYERS, RECURRENT, UNCACHED
 from engram_local.formats.layers import attending, key_heads, recurrent, sliding
 from engram_local.formats.model_keys import ModelKeys
-from engram_local.model_spec import CacheGroup, StateGroup
+from engram_local.model_spec import INDEXER, CacheGroup, StateGroup
 
 _F32_BYTES = 4
 _CSA_RATIO = 4  # llama-kv-cache-dsv4.cpp: tokens of one compressed entry
@@ -127,7 +127,7 @@ def _indexer(keys: ModelKeys, heads: _Heads) -> tuple[CacheGroup, ...]:
     # Only MLA makes llama.cpp leave out the values, which no indexer uses.
     keys_only = heads.latent or keys.rules == "qwen4exp"
     group = CacheGroup(
-        kind="indexer",
+        kind=INDEXER,
         n_layers=len(blocks),
         key_size=key_size,
         value_size=0 if keys_only else heads.value,
@@ -193,7 +193,7 @@ def _compressed(keys: ModelKeys, heads: _Heads) -> tuple[CacheGroup, ...]:
         replace(compressed, n_layers=ratios.count(_HCA_RATIO), ratio=_HCA_RATIO),
         replace(
             compressed,
-            kind="indexer",
+            kind=INDEXER,
             key_size=keys.integer("attention.indexer.key_length"),
         ),
     )

@@ -18,6 +18,7 @@ from engram_local.formats.weight_sizes import (
     split_bytes,
 )
 from engram_local.model_spec import (
+    INDEXER,
     CacheGroup,
     ModelSpec,
     Part,
@@ -39,7 +40,7 @@ _COUNTED = {
 }
 """Parts by their keys; the table's size follows from its rows."""
 
-_CACHE_KINDS = ("attention", "sliding window", "indexer", "compressed")
+_CACHE_KINDS = ("attention", "sliding window", INDEXER, "compressed")
 _Params = dict[Part, int]
 
 
@@ -81,7 +82,7 @@ def read_card(path: Path) -> ModelSpec:
         tied_output=tied,
         n_streams=card.integer("n_streams", low=1, default=1),
         runs_here=card.flag("runs_here", default=True),
-        repository=card.text("repository") if "repository" in card else "",
+        repository=card.text("repository", ""),
         notes=card.texts("notes"),
         urls=_sources(card),
     )

@@ -19,7 +19,7 @@ from engram_local.formats.hf_dims import (
     read_experts,
 )
 from engram_local.memory.constants import derive_sizes
-from engram_local.model_spec import CacheGroup, StateGroup, TableShape
+from engram_local.model_spec import INDEXER, CacheGroup, StateGroup, TableShape
 
 _F32_BYTES = 4
 _ABSENT = "This llama.cpp does not have the architecture."
@@ -87,7 +87,7 @@ def _compressed(fields: Fields, dims: Dims) -> tuple[int, tuple[CacheGroup, ...]
     windows = cache("sliding window", dims.n_layers, latent, 0, window=window)
     compressed = (
         cache(kind, by_ratio.count(ratio), size, 0, ratio=ratio)
-        for kind, size in (("compressed", latent), ("indexer", width))
+        for kind, size in (("compressed", latent), (INDEXER, width))
         for ratio in dict.fromkeys(by_ratio)
     )
     return values, (windows, *compressed)
@@ -151,7 +151,7 @@ def _indexed_attention(
     caches = [cache("attention", n_layers, size, size)]
     if index:
         values += heads * h * index + 2 * index
-        caches.append(cache("indexer", n_layers, index, 0))
+        caches.append(cache(INDEXER, n_layers, index, 0))
     return values, tuple(caches)
 
 

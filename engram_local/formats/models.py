@@ -11,12 +11,11 @@ from engram_local.formats.header import Header
 from engram_local.formats.split import read_model_header
 from engram_local.model_spec import ModelSpec
 
-_DIALECTS = (
+_DIALECTS = (  # all others are read by the common keys
     (qwen4exp.matches, qwen4exp.read_model),
     (gemma4.matches, gemma4.read_model),
     (deepseek41.matches, deepseek41.read_model),
     (longcat.matches, longcat.read_model),
-    (plain_model.matches, plain_model.read_model),
 )
 
 
@@ -32,7 +31,8 @@ def read_model(path: Path) -> ModelSpec:
 def describe(header: Header) -> ModelSpec:
     """Return the model of a header; raises as `read_model`."""
     require_model(header)
-    read = next(read for matches, read in _DIALECTS if matches(header))
+    special = (read for matches, read in _DIALECTS if matches(header))
+    read = next(special, plain_model.read_model)
     try:
         return read(header)
     except FormatError as error:

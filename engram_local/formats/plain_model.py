@@ -16,12 +16,6 @@ from engram_local.formats.weights import count_elements, read_weights, tables
 from engram_local.model_spec import CacheGroup, ModelSpec, Part
 
 
-def matches(header: Header) -> bool:
-    """Return True: what no dialect knows is read by the common keys."""
-    del header
-    return True
-
-
 def read_model(header: Header) -> ModelSpec:
     """Return the model; raise FormatError if a needed key is absent or impossible."""
     spec = describe(ModelKeys.of(header))

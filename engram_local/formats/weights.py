@@ -11,11 +11,9 @@ from engram_local.formats.header import Header, TensorInfo
 from engram_local.formats.model_keys import ModelKeys
 from engram_local.model_spec import Part, Weights
 
+_TABLE = r"per_layer_token_embd\.|blk\.\d+\.engram_embd\.|ngram_embd\.\d+\."
 _PATTERNS = (
-    (
-        Part.TABLE,
-        r"per_layer_token_embd\.|blk\.\d+\.engram_embd\.|ngram_embd\.\d+\.",
-    ),
+    (Part.TABLE, _TABLE),
     (Part.EMBEDDING, r"(token_embd|position_embd|token_types)\."),
     # What llama.cpp computes where the logits are (llama-arch.cpp: LAYER_OUTPUT).
     (Part.OUTPUT, r"output|cls|altup_|(dec|enc)\.output_norm"),
@@ -41,7 +39,7 @@ def part_of(name: str, n_layers: int) -> Part:
 
 def is_table(name: str) -> bool:
     """Return whether a tensor holds rows of an n-gram table."""
-    return re.match(_PATTERNS[0][1], name) is not None
+    return re.match(_TABLE, name) is not None
 
 
 def read_weights(keys: ModelKeys) -> Weights:

@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,15 +23,16 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from engram_local.bench.eviction import cached_bytes
 from engram_local.errors import BenchError, DirectReadError, FileError, FitError
+from engram_local.events import Progress
 from engram_local.figures import Figure, Source
 from engram_local.hardware import DepthRate
 from engram_local.kernels import kernel, pointer
 from engram_local.memory.libc import fetch_add, now_ns, pread
+from engram_local.system import partition_of
 from engram_local.units import GIB, MIB, format_bytes
 
 DEPTHS = (1, 4, 16, 64)
@@ -53,7 +54,6 @@ _OWN_CACHE = ("zfs",)
 """Accepts O_DIRECT, and before its version 2.3 reads through its own cache anyway."""
 
 I64 = NDArray[np.int64]
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,17 +208,10 @@ def drive_of(path: Path) -> tuple[str, str]:
 
     Both are "unknown" where the system does not tell.
     """
-    path = path.resolve()
-    mounts = [
-        mount
-        for mount in psutil.disk_partitions(all=True)
-        if path.is_relative_to(mount.mountpoint)
-    ]
-    if not mounts:
+    partition = partition_of(path.resolve())
+    if partition is None:
         return "unknown", "unknown"
-    # The last of several on one folder hides the others.
-    mount = max(reversed(mounts), key=lambda mount: len(mount.mountpoint))
-    return mount.device, mount.fstype
+    return partition.device, partition.fstype
 
 
 def check_file_system(path: Path) -> None:

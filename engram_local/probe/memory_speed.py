@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from engram_local.events import Progress
 from engram_local.kernels import kernel
 from engram_local.units import GIB
 
@@ -32,7 +33,6 @@ _N_ROWS = 400_000  # per thread and turn: 10 to 20 ms
 _WORD_BYTES = 8
 
 I64 = NDArray[np.int64]
-Progress = Callable[[str, float], None]
 Clock = Callable[[], float]
 
 

@@ -20,6 +20,7 @@ from engram_local import catalog
 from engram_local.bench.client import Job, ProcessWorker, Worker
 from engram_local.bench.synthetic import parse_shape, synthetic_folder, write_backbone
 from engram_local.errors import BenchError
+from engram_local.events import Progress
 from engram_local.figures import Figure, Source
 from engram_local.formats.header import Header, read_header
 from engram_local.hardware import Compute, TypeRate
@@ -43,7 +44,6 @@ _NARROW, _WIDE, _OTHER = "896x10", "2048x2", "1024x4"
 _N_WARM = 64  # tokens of a first prompt that does not count
 
 Start = Callable[[Job], Worker]
-Progress = Callable[[str, float], None]
 Clock = Callable[[], float]
 
 
@@ -75,13 +75,13 @@ class Case:
     path: Path
     type_name: str
     work: Work
-    plans: tuple[int, ...] = (N_PROMPT,)
+    prompt_lengths: tuple[int, ...] = (N_PROMPT,)
     prompts_s: dict[int, list[float]] = field(default_factory=dict)
     steps_s: dict[int, list[float]] = field(default_factory=dict)
 
     def take_turns(self, worker: Worker) -> None:
         """Run every prompt once, and a few tokens after each."""
-        for n_tokens in self.plans:
+        for n_tokens in self.prompt_lengths:
             turn = worker.replay(*_tokens(n_tokens, worker.n_vocab))
             step_s = turn.decode.elapsed_s / turn.decode.n_tokens
             self.prompts_s.setdefault(n_tokens, []).append(turn.prompt.elapsed_s)
@@ -159,18 +159,18 @@ def _models(parent: Path, progress: Progress) -> Iterator[list[Case]]:
     )
     with synthetic_folder(parent) as folder:
         cases: list[Case] = []
-        for name, weight_type, plans in made:
+        for name, weight_type, lengths in made:
             progress("writing models", len(cases) / len(made))
             path = folder / f"{name}.gguf"
             write_backbone(path, parse_shape(name), weight_type)
-            cases.append(_case(path, weight_type.name, plans))
+            cases.append(_case(path, weight_type.name, lengths))
         type_name = default.stem.rpartition(".")[2]  # SmolLM2-135M-Instruct.Q4_1
         yield [*cases, _case(default, type_name, (N_PROMPT,))]
 
 
-def _case(path: Path, type_name: str, plans: tuple[int, ...]) -> Case:
+def _case(path: Path, type_name: str, lengths: tuple[int, ...]) -> Case:
     work = work_of(read_header(path))
-    return Case(path=path, type_name=type_name, work=work, plans=plans)
+    return Case(path=path, type_name=type_name, work=work, prompt_lengths=lengths)
 
 
 def work_of(header: Header) -> Work:

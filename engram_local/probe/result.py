@@ -49,10 +49,7 @@ class Probe:
 
 
 def apply_probe(hardware: Hardware, probe: Probe) -> Hardware:
-    """Return the computer with what was measured in place of what was known before.
-
-    Numbers that were given by a flag stay: whoever plans a computer to buy says so.
-    """
+    """Return the computer with what was measured in place of what was known before."""
     return replace(
         hardware,
         cpu=_apply_cpu(hardware.cpu, probe.cpu),
@@ -84,23 +81,12 @@ def _apply_ram(ram: Ram, memory: MemorySpeed | None) -> Ram:
     )
     return replace(
         ram,
-        bytes_per_s=_unless_given(ram.bytes_per_s, bytes_per_s),
-        rows_per_s=_unless_given(ram.rows_per_s, rows_per_s),
+        bytes_per_s=Figure(bytes_per_s, Source.MEASURED),
+        rows_per_s=Figure(rows_per_s, Source.MEASURED),
     )
 
 
 def _apply_drive(drive: Drive, speed: DriveSpeed | None) -> Drive:
     if speed is None:
         return drive
-    given = any(rate.reads_per_s.source is Source.GIVEN for rate in drive.reads)
-    return replace(
-        drive,
-        reads=drive.reads if given else speed.reads,
-        bytes_per_s=_unless_given(drive.bytes_per_s, speed.bytes_per_s.value),
-    )
-
-
-def _unless_given(known: Figure | None, measured: float) -> Figure:
-    if known is not None and known.source is Source.GIVEN:
-        return known
-    return Figure(measured, Source.MEASURED)
+    return replace(drive, reads=speed.reads, bytes_per_s=speed.bytes_per_s)

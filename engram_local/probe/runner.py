@@ -12,6 +12,7 @@ import psutil
 
 from engram_local.bench import machine
 from engram_local.errors import EngramError, Interrupted
+from engram_local.events import Progress
 from engram_local.hardware import Compute
 from engram_local.probe import model_speed
 from engram_local.probe.drive_speed import DriveSpeed, measure_drive
@@ -24,12 +25,11 @@ ALL_LAYERS = 999
 
 _LOOK_S, _BUSY_PERCENT = 0.5, 10
 
-Progress = Callable[[str, float], None]
 Measured = TypeVar("Measured")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Scope:
     """What is measured, and how often."""
 
     folder: Path
@@ -58,7 +58,7 @@ class Outside:
 
 def run_probe(
     identity: Identity,
-    plan: Plan,
+    scope: Scope,
     *,
     outside: Outside | None = None,
     progress: Progress = lambda what, part: None,
@@ -79,9 +79,11 @@ def run_probe(
 
     def models(n_gpu_layers: int) -> Compute:
         return outside.models(
-            plan.folder,
-            n_rounds=model_speed.N_ROUNDS_QUICK if plan.quick else model_speed.N_ROUNDS,
-            n_threads=plan.n_threads,
+            scope.folder,
+            n_rounds=model_speed.N_ROUNDS_QUICK
+            if scope.quick
+            else model_speed.N_ROUNDS,
+            n_threads=scope.n_threads,
             n_gpu_layers=n_gpu_layers,
             progress=progress,
         )
@@ -89,26 +91,26 @@ def run_probe(
     memory = attempt(
         "RAM",
         lambda: outside.memory(
-            plan.n_threads, n_rounds=2 if plan.quick else 5, progress=progress
+            scope.n_threads, n_rounds=2 if scope.quick else 5, progress=progress
         ),
     )
     drive = attempt(
         "the drive",
         lambda: outside.drive(
-            plan.folder,
-            file=plan.file,
-            n_rounds=1 if plan.quick else 3,
+            scope.folder,
+            file=scope.file,
+            n_rounds=1 if scope.quick else 3,
             progress=progress,
         ),
     )
     cpu = attempt("the processor", lambda: models(0))
-    gpu = attempt("the GPU", lambda: models(ALL_LAYERS)) if plan.gpu else None
+    gpu = attempt("the GPU", lambda: models(ALL_LAYERS)) if scope.gpu else None
     return Probe(
         identity=identity,
         date=date.today().isoformat(),
         packages=machine.look().packages,
-        n_threads=plan.n_threads,
-        quick=plan.quick,
+        n_threads=scope.n_threads,
+        quick=scope.quick,
         memory=memory,
         drive=drive,
         cpu=cpu,

@@ -39,9 +39,6 @@ class GpuSheet:
     unified: bool
     """Whether its memory is the system's RAM."""
 
-    source: str
-    """Where the numbers stand: a URL."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RamSheet:
@@ -49,7 +46,6 @@ class RamSheet:
 
     name: str
     bytes_per_s: float
-    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +56,6 @@ class DriveSheet:
     reads: tuple[DepthRate, ...]
     bytes_per_s: float
     rotational: bool
-    source: str
 
 
 def find_gpu(name: str, vram_bytes: int | None = None) -> GpuSheet:
@@ -98,21 +93,6 @@ def find_drive(name: str) -> DriveSheet:
     return _drives()[_only(name, names, "drives", hint)]
 
 
-def gpu_names() -> tuple[str, ...]:
-    """Return all GPUs that have a sheet."""
-    return tuple(_gpus())
-
-
-def ram_names() -> tuple[str, ...]:
-    """Return all kinds of memory that have a sheet."""
-    return tuple(_ram())
-
-
-def drive_names() -> tuple[str, ...]:
-    """Return all kinds of drives that have a sheet."""
-    return tuple(_drives())
-
-
 def _only(asked: str, names: list[str], kind: str, way_out: str) -> str:
     """Return the one name that was found; raise UsageError for none or several."""
     if len(names) == 1:
@@ -140,10 +120,7 @@ def _is_size(sheet: GpuSheet, vram_bytes: int) -> bool:
 @cache
 def _data(kind: str) -> dict[str, Any]:
     text = (files("engram_local.sizing") / "data" / f"{kind}.toml").read_text("utf-8")
-    data = tomllib.loads(text)
-    for entry in data[kind].values():
-        entry["source"] = data["sources"][entry["source"]]
-    return dict(data[kind])
+    return dict(tomllib.loads(text)[kind])
 
 
 @cache
@@ -166,7 +143,6 @@ def _gpu(name: str, entry: dict[str, Any]) -> GpuSheet:
         flops_per_s=tflops and tflops * 1e12,
         host_bytes_per_s=generation and n_lanes * _LANE_BYTES_PER_S[generation],
         unified=entry.get("unified", False),
-        source=entry["source"],
     )
 
 
@@ -176,7 +152,6 @@ def _ram() -> dict[str, RamSheet]:
         name: RamSheet(
             name=name,
             bytes_per_s=entry["mt_per_s"] * 1e6 * entry["bus_bits"] / 8,
-            source=entry["source"],
         )
         for name, entry in _data("ram").items()
     }
@@ -197,5 +172,4 @@ def _drive(name: str, entry: dict[str, Any]) -> DriveSheet:
         ),
         bytes_per_s=entry["gb_per_s"] * 1e9,
         rotational=entry["rotational"],
-        source=entry["source"],
     )

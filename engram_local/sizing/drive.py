@@ -13,6 +13,7 @@ import psutil
 
 from engram_local.hardware import Drive
 from engram_local.sizing.mounts import Mount, mount_of, mounts
+from engram_local.system import partition_of
 
 _IN_RAM = frozenset({"tmpfs", "ramfs"})
 _VIRTUAL = ("vd", "xvd")
@@ -69,15 +70,10 @@ def _drive(
 
 def _elsewhere(place: Path, free: int | None) -> tuple[Drive, list[str]]:
     """macOS and Windows."""
-    parts = [
-        part
-        for part in psutil.disk_partitions(all=True)
-        if place.is_relative_to(part.mountpoint)
-    ]
-    part = max(parts, key=lambda part: len(part.mountpoint), default=None)
+    partition = partition_of(place)
     drive = Drive(
-        name=(part and part.device) or "unknown",
-        file_system=(part and part.fstype) or None,
+        name=(partition and partition.device) or "unknown",
+        file_system=(partition and partition.fstype) or None,
         rotational=None,
         free_bytes=free,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from engram_local import catalog
 from engram_local.errors import FileError, FormatError, UsageError
@@ -15,8 +15,8 @@ from engram_local.formats.split import read_model_header
 from engram_local.model_spec import ModelSpec
 from engram_local.sizing.attached import attach_memory
 
-MemoryChoice = Path | Literal["auto"] | None
-"""A memory file; the one that `run` would take, if there is one; none."""
+if TYPE_CHECKING:  # loading imports llama.cpp, which is not needed here
+    from engram_local.loading import MemoryChoice
 
 
 def open_spec(word: str, *, memory: MemoryChoice = "auto") -> ModelSpec:

@@ -14,7 +14,7 @@ from engram_local.cli import main
 from engram_local.errors import FileError
 from engram_local.probe import runner
 from engram_local.probe.result import Identity, Probe
-from engram_local.probe.runner import Plan
+from engram_local.probe.runner import Scope
 from engram_local.probe.store import as_json, find_probe, read_probe
 from engram_local.sizing import machine
 from tests.probe.fakes import PROBE
@@ -25,14 +25,14 @@ class FakeProbe:
     """Takes the place of `run_probe`."""
 
     def __init__(self) -> None:
-        self.plan: Plan
+        self.scope: Scope
         self.identity: Identity
         self.probe = PROBE
         self.signal: int | None = None
 
-    def run(self, identity: Identity, plan: Plan, **_: object) -> Probe:
+    def run(self, identity: Identity, scope: Scope, **_: object) -> Probe:
         """Remember what was asked for."""
-        self.identity, self.plan = identity, plan
+        self.identity, self.scope = identity, scope
         if self.signal is not None:
             signal.raise_signal(self.signal)
         return replace(self.probe, identity=identity)
@@ -81,9 +81,9 @@ def test_json_is_what_is_stored(
         json.dumps(as_json(replace(PROBE, identity=fake.identity)))
     )
     assert read_probe(json.dumps(values).encode()).memory == PROBE.memory
-    plan = fake.plan
-    assert (plan.folder, plan.file) == (tmp_path, None)
-    assert (plan.quick, plan.gpu, plan.n_threads) == (True, False, 5)
+    scope = fake.scope
+    assert (scope.folder, scope.file) == (tmp_path, None)
+    assert (scope.quick, scope.gpu, scope.n_threads) == (True, False, 5)
 
 
 def test_what_was_not_measured_is_left_out(
@@ -101,15 +101,15 @@ def test_files_are_made_beside_the_default_model(
 ) -> None:
     monkeypatch.setattr(catalog, "default_model", lambda: tmp_path / "model.gguf")
     assert main(["probe", "--gpu"]) == 0
-    assert fake.plan.folder == tmp_path and fake.plan.gpu
+    assert fake.scope.folder == tmp_path and fake.scope.gpu
 
     def missing() -> Path:
         raise FileError("not installed")
 
     monkeypatch.setattr(catalog, "default_model", missing)
     assert main(["probe", "--file", str(tmp_path / "large")]) == 0
-    assert fake.plan.folder == Path.home()
-    assert fake.plan.file == tmp_path / "large"
+    assert fake.scope.folder == Path.home()
+    assert fake.scope.file == tmp_path / "large"
 
 
 def test_a_folder_that_is_none_exits_3(

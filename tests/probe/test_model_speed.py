@@ -84,10 +84,10 @@ def true_times(work: Work, type_name: str, n_prompt: int, n_decode: int) -> Time
     )
 
 
-def case(work: Work, *plans: int, type_name: str = "Q4_0") -> Case:
+def case(work: Work, *lengths: int, type_name: str = "Q4_0") -> Case:
     """Return a case whose turns took what the truth says, and once much longer."""
-    case = Case(path=Path("x"), type_name=type_name, work=work, plans=plans)
-    for n_tokens in plans:
+    case = Case(path=Path("x"), type_name=type_name, work=work, prompt_lengths=lengths)
+    for n_tokens in lengths:
         prompt_s, step_s = true_times(work, type_name, n_tokens, N_STEPS)
         case.prompts_s[n_tokens] = [10 * prompt_s, prompt_s]
         case.steps_s[n_tokens] = [step_s, 10 * step_s]

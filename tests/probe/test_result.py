@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engram_local.figures import Figure, Source
-from engram_local.hardware import Cpu, DepthRate, Drive, Gpu, Hardware, Ram
+from engram_local.hardware import Cpu, Drive, Gpu, Hardware, Ram
 from engram_local.probe.result import apply_probe
 from tests.probe.fakes import COMPUTE, DRIVE, PROBE, measured
 
 SHEET = Figure(5e9, Source.DATASHEET)
-GIVEN = Figure(7e9, Source.GIVEN)
 CARD = Gpu(name="Card 1", vram_bytes=24 << 30, free_bytes=23 << 30, bytes_per_s=SHEET)
 PLAIN = Hardware(
     cpu=Cpu(name="Processor 9", n_cores=2),
@@ -32,19 +31,6 @@ def test_every_measurement_has_its_place() -> None:
     assert hardware.drive.bytes_per_s == DRIVE.bytes_per_s
     assert hardware.drive.name == "x"
     assert hardware.system == "Linux"
-
-
-def test_what_was_given_stays() -> None:
-    rate = DepthRate(depth=32, reads_per_s=GIVEN)
-    given = replace(
-        PLAIN,
-        ram=replace(PLAIN.ram, bytes_per_s=GIVEN),
-        drive=replace(PLAIN.drive, reads=(rate,), bytes_per_s=GIVEN),
-    )
-    hardware = apply_probe(given, PROBE)
-    assert hardware.ram.bytes_per_s == GIVEN
-    assert hardware.drive.reads == (rate,)
-    assert hardware.drive.bytes_per_s == GIVEN
 
 
 def test_what_was_not_measured_stays() -> None:

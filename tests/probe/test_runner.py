@@ -8,10 +8,10 @@ import pytest
 
 from engram_local.errors import DirectReadError, Interrupted
 from engram_local.probe.model_speed import N_ROUNDS, N_ROUNDS_QUICK
-from engram_local.probe.runner import ALL_LAYERS, Outside, Plan, run_probe
+from engram_local.probe.runner import ALL_LAYERS, Outside, Scope, run_probe
 from tests.probe.fakes import COMPUTE, DRIVE, IDENTITY, MEMORY
 
-PLAN = Plan(folder=Path("folder"), n_threads=2)
+SCOPE = Scope(folder=Path("folder"), n_threads=2)
 
 
 class World:
@@ -51,7 +51,7 @@ class World:
 
 def test_all_is_measured() -> None:
     world = World()
-    probe = run_probe(IDENTITY, PLAN, outside=world.outside())
+    probe = run_probe(IDENTITY, SCOPE, outside=world.outside())
     assert (probe.memory, probe.drive, probe.cpu, probe.gpu) == (
         MEMORY,
         DRIVE,
@@ -69,10 +69,10 @@ def test_all_is_measured() -> None:
 
 def test_quick_is_fewer_rounds_and_gpu_is_once_more() -> None:
     world = World()
-    plan = Plan(
+    scope = Scope(
         folder=Path("folder"), file=Path("f"), n_threads=3, quick=True, gpu=True
     )
-    probe = run_probe(IDENTITY, plan, outside=world.outside())
+    probe = run_probe(IDENTITY, scope, outside=world.outside())
     assert probe.gpu == COMPUTE and probe.quick
     assert world.gpu_layers == [0, ALL_LAYERS]
     assert world.asked["models"]["n_rounds"] == N_ROUNDS_QUICK
@@ -85,7 +85,7 @@ def test_quick_is_fewer_rounds_and_gpu_is_once_more() -> None:
 def test_what_cannot_be_measured_is_a_note() -> None:
     world = World()
     world.error = DirectReadError("it lies in RAM", hint="use --dir")
-    probe = run_probe(IDENTITY, PLAN, outside=world.outside())
+    probe = run_probe(IDENTITY, SCOPE, outside=world.outside())
     assert probe.drive is None and probe.cpu == COMPUTE
     (note,) = probe.notes
     assert note == "the drive was not measured: it lies in RAM (use --dir)"
@@ -96,11 +96,11 @@ def test_other_errors_end_it(error: Exception) -> None:
     world = World()
     world.error = error
     with pytest.raises(type(error)):
-        run_probe(IDENTITY, PLAN, outside=world.outside())
+        run_probe(IDENTITY, SCOPE, outside=world.outside())
 
 
 def test_a_busy_computer_is_a_note() -> None:
     world = World()
     world.busy_percent = 60.0
-    (note,) = run_probe(IDENTITY, PLAN, outside=world.outside()).notes
+    (note,) = run_probe(IDENTITY, SCOPE, outside=world.outside()).notes
     assert "60 % of the processor" in note

@@ -11,13 +11,10 @@ import pytest
 from engram_local.errors import UsageError
 from engram_local.figures import Source
 from engram_local.sizing.datasheets import (
-    drive_names,
     find_drive,
     find_gpu,
     find_ram,
-    gpu_names,
     match_gpu,
-    ram_names,
 )
 from engram_local.units import GIB, MIB
 
@@ -59,7 +56,7 @@ def test_no_two_entries_have_one_name(kind: str) -> None:
     assert len(called) == len(set(called))
 
 
-@pytest.mark.parametrize("name", gpu_names())
+@pytest.mark.parametrize("name", data("gpus")["gpus"])
 def test_a_gpu_is_one_that_could_exist(name: str) -> None:
     sheet = find_gpu(name)
     assert sheet.name == name
@@ -71,7 +68,7 @@ def test_a_gpu_is_one_that_could_exist(name: str) -> None:
     assert sheet.host_bytes_per_s is None or 15e9 < sheet.host_bytes_per_s < 64e9
 
 
-@pytest.mark.parametrize("name", ram_names())
+@pytest.mark.parametrize("name", data("ram")["ram"])
 def test_memory_is_as_fast_as_its_name_says(name: str) -> None:
     sheet = find_ram(name)
     assert sheet.name == name
@@ -79,7 +76,7 @@ def test_memory_is_as_fast_as_its_name_says(name: str) -> None:
     assert data("ram")["ram"][name]["mt_per_s"] == int(name.split("-")[1].split()[0])
 
 
-@pytest.mark.parametrize("name", drive_names())
+@pytest.mark.parametrize("name", data("drives")["drives"])
 def test_a_drive_reads_more_with_more_in_flight(name: str) -> None:
     sheet = find_drive(name)
     assert sheet.name == name

@@ -27,7 +27,7 @@ _NOTHING = Value("")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Location:
     """One memory: what lies in it, and how much it has."""
 
     name: str
@@ -48,27 +48,27 @@ class Place:
 
 def memory_section(model: ModelReport, hardware: Hardware) -> Section:
     """Return what lies in VRAM, in RAM and on the drive, and what would still fit."""
-    places = places_of(model.plan, hardware)
+    locations = locations_of(model.plan, hardware)
     where = [Sentence(f"Weights: {model.verdict.where}.")] if model.plan.fits else []
     return Section(
         topic=Topic.MEMORY,
-        blocks=(_table(places, model.plan), *where, Sentence(_longest(model))),
+        blocks=(_table(locations, model.plan), *where, Sentence(_longest(model))),
     )
 
 
-def places_of(plan: Plan, hardware: Hardware) -> tuple[Place, ...]:
+def locations_of(plan: Plan, hardware: Hardware) -> tuple[Location, ...]:
     """Return VRAM, if there is a GPU, RAM and the drive."""
     gpu_sources = [gpu.source for gpu in hardware.gpus]
-    places = [_ram(plan, hardware), _drive(plan, hardware)]
+    locations = [_ram(plan, hardware), _drive(plan, hardware)]
     if gpu_sources:
-        vram = Place(
+        vram = Location(
             name="VRAM",
             terms=_by_name(plan.vram),
             usable_bytes=plan.usable_vram_bytes,
             usable_source=weakest(*gpu_sources),
         )
-        places.insert(0, vram)
-    return tuple(places)
+        locations.insert(0, vram)
+    return tuple(locations)
 
 
 def ram_terms_of(plan: Plan) -> tuple[Term, ...]:
@@ -79,8 +79,8 @@ def ram_terms_of(plan: Plan) -> tuple[Term, ...]:
     return (*plan.ram, table)
 
 
-def _ram(plan: Plan, hardware: Hardware) -> Place:
-    return Place(
+def _ram(plan: Plan, hardware: Hardware) -> Location:
+    return Location(
         name="RAM",
         terms=_by_name(ram_terms_of(plan)),
         usable_bytes=plan.usable_ram_bytes,
@@ -88,10 +88,10 @@ def _ram(plan: Plan, hardware: Hardware) -> Place:
     )
 
 
-def _drive(plan: Plan, hardware: Hardware) -> Place:
+def _drive(plan: Plan, hardware: Hardware) -> Location:
     files = Term("files", plan.weights.file_bytes, plan.weights.source)
     free_bytes = hardware.drive.free_bytes
-    return Place(
+    return Location(
         name="drive",
         terms={files.name: files},
         usable_bytes=free_bytes,
@@ -103,45 +103,49 @@ def _by_name(terms: tuple[Term, ...]) -> dict[str, Term]:
     return {term.name: term for term in terms}
 
 
-def _table(places: tuple[Place, ...], plan: Plan) -> Table:
-    names = dict.fromkeys(name for place in places for name in place.terms)
+def _table(locations: tuple[Location, ...], plan: Plan) -> Table:
+    names = dict.fromkeys(name for location in locations for name in location.terms)
     files = names.keys() & {"files"}
     order = [name for name in names if name not in files | {TABLE}]
     order += [TABLE] if plan.weights.part(Part.TABLE) else []
     order += sorted(files)
-    unit_bytes, unit = unit_of(max(place.n_bytes for place in places))
+    unit_bytes, unit = unit_of(max(location.n_bytes for location in locations))
     rows = [
-        (Value(name), *(_cell(place, name, plan, unit_bytes) for place in places))
+        (
+            Value(name),
+            *(_cell(location, name, plan, unit_bytes) for location in locations),
+        )
         for name in order
     ]
     return Table(
         columns=(
             Column("what", is_number=False),
-            *(Column(f"{place.name}, {unit}") for place in places),
+            *(Column(f"{location.name}, {unit}") for location in locations),
         ),
-        rows=(*rows, *_sums(places, plan, unit_bytes)),
+        rows=(*rows, *_sums(locations, plan, unit_bytes)),
         n_last=3,
     )
 
 
-def _cell(place: Place, name: str, plan: Plan, unit_bytes: int) -> Value:
-    term = place.terms.get(name)
+def _cell(location: Location, name: str, plan: Plan, unit_bytes: int) -> Value:
+    term = location.terms.get(name)
     if term is not None:
         return Value(in_unit(term.n_bytes, unit_bytes), term.source)
     on_drive = plan.tier is not None and plan.tier.tier is not Tier.RAM
-    if name == TABLE and place.name == "drive" and on_drive:
+    if name == TABLE and location.name == "drive" and on_drive:
         return Value("read here")
     return _NOTHING
 
 
 def _sums(
-    places: tuple[Place, ...], plan: Plan, unit_bytes: int
+    locations: tuple[Location, ...], plan: Plan, unit_bytes: int
 ) -> list[tuple[Value, ...]]:
     needed = [
-        Value(in_unit(place.n_bytes, unit_bytes), place.source) for place in places
+        Value(in_unit(location.n_bytes, unit_bytes), location.source)
+        for location in locations
     ]
-    usable = [_usable(place, unit_bytes) for place in places]
-    left = [_left(place, plan, unit_bytes) for place in places]
+    usable = [_usable(location, unit_bytes) for location in locations]
+    left = [_left(location, plan, unit_bytes) for location in locations]
     return [
         (Value("needed"), *needed),
         (Value("usable"), *usable),
@@ -149,19 +153,19 @@ def _sums(
     ]
 
 
-def _usable(place: Place, unit_bytes: int) -> Value:
-    if place.usable_bytes is None:
+def _usable(location: Location, unit_bytes: int) -> Value:
+    if location.usable_bytes is None:
         return Value(UNKNOWN, Source.UNKNOWN)
-    return Value(in_unit(place.usable_bytes, unit_bytes), place.usable_source)
+    return Value(in_unit(location.usable_bytes, unit_bytes), location.usable_source)
 
 
-def _left(place: Place, plan: Plan, unit_bytes: int) -> Value:
-    if place.name == "drive" and plan.weights.source is Source.EXACT:
+def _left(location: Location, plan: Plan, unit_bytes: int) -> Value:
+    if location.name == "drive" and plan.weights.source is Source.EXACT:
         return Value("is there")
-    if place.usable_bytes is None:
+    if location.usable_bytes is None:
         return Value(UNKNOWN, Source.UNKNOWN)
-    source = weakest(place.source, place.usable_source)
-    return Value(in_unit(place.usable_bytes - place.n_bytes, unit_bytes), source)
+    source = weakest(location.source, location.usable_source)
+    return Value(in_unit(location.usable_bytes - location.n_bytes, unit_bytes), source)
 
 
 def _longest(model: ModelReport) -> str:
