@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from engram_local.figures import Figure, Source
-from engram_local.hardware import Cpu, Drive, Gpu, Hardware, Ram
+from engram_local.hardware import Compute, Cpu, Drive, Gpu, Hardware, Ram
 from engram_local.sizing.render.document import (
     Column,
     Section,
@@ -69,12 +69,24 @@ def _known_rate(name: str, figure: Figure | None, form: Form) -> Iterator[Row]:
 
 
 def _processor(cpu: Cpu) -> Iterator[Row]:
-    compute = cpu.compute
     cores = f"{format_count(cpu.n_cores)} cores"
     yield _row("processor", Value(f"{cpu.name}, {cores}", cpu.source))
-    yield from _known_rate("- weights read", compute.weight_bytes_per_s, bandwidth)
-    yield from _known_rate("- matrix products", compute.flops_per_s, operations)
+    yield from _compute(cpu.compute)
+
+
+def _compute(compute: Compute) -> Iterator[Row]:
+    for rate in compute.types:
+        yield _rate(f"- weights read, {rate.name}", rate.weight_bytes_per_s, bandwidth)
+        yield _rate(f"- matrix products, {rate.name}", rate.flops_per_s, operations)
+    if not compute.types:
+        yield from _known_rate("- weights read", compute.weight_bytes_per_s, bandwidth)
+        yield from _known_rate("- matrix products", compute.flops_per_s, operations)
     yield from _known_rate("- fixed cost of a layer", compute.layer_s, _ms)
+    for name, figure in (
+        ("- attention, answer", compute.attention_flops_per_s),
+        ("- attention, prompt", compute.prompt_attention_flops_per_s),
+    ):
+        yield from _known_rate(name, figure, operations)
 
 
 def _per_s(rate: float) -> str:
@@ -99,9 +111,7 @@ def _gpu(gpu: Gpu) -> Iterator[Row]:
     yield _row("- VRAM", Value(f"{total}, {free} free{shared}", gpu.source))
     yield _rate("- bandwidth", gpu.bytes_per_s, bandwidth)
     yield _rate("- copies from RAM", gpu.host_bytes_per_s, bandwidth)
-    yield from _known_rate("- weights read", gpu.compute.weight_bytes_per_s, bandwidth)
-    yield from _known_rate("- matrix products", gpu.compute.flops_per_s, operations)
-    yield from _known_rate("- fixed cost of a layer", gpu.compute.layer_s, _ms)
+    yield from _compute(gpu.compute)
 
 
 def _drive(drive: Drive) -> Iterator[Row]:

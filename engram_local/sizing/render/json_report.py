@@ -87,6 +87,16 @@ def _compute(compute: Compute) -> Json:
         "weight_bytes_per_s": _figure(compute.weight_bytes_per_s),
         "flops_per_s": _figure(compute.flops_per_s),
         "layer_s": _figure(compute.layer_s),
+        "attention_flops_per_s": _figure(compute.attention_flops_per_s),
+        "prompt_attention_flops_per_s": _figure(compute.prompt_attention_flops_per_s),
+        "types": [
+            {
+                "name": rate.name,
+                "weight_bytes_per_s": _figure(rate.weight_bytes_per_s),
+                "flops_per_s": _figure(rate.flops_per_s),
+            }
+            for rate in compute.types
+        ],
     }
 
 

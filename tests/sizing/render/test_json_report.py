@@ -15,6 +15,7 @@ from engram_local.figures import Figure, Interval, Source
 from engram_local.sizing.render.json_report import as_json, render_json
 from engram_local.sizing.report import SCHEMA_VERSION
 from engram_local.sizing.request import Request, Tier
+from tests.probe.fakes import COMPUTE
 from tests.sizing.samples import (
     DENSE,
     DESKTOP,
@@ -92,6 +93,15 @@ def test_each_term_of_the_plan_is_there() -> None:
     assert data["vram"]["n_bytes"] == plan.vram_bytes
     assert data["ram"]["n_bytes"] == plan.ram_bytes
     assert data["decode_per_s"]["value"] == plan.decode_per_s.value  # type: ignore[union-attr]
+
+
+def test_rates_are_told_by_type_of_weights() -> None:
+    cpu = replace(DESKTOP.cpu, compute=COMPUTE)
+    report = report_of(DENSE, hardware=replace(DESKTOP, cpu=cpu))
+    compute = as_json(report)["hardware"]["cpu"]["compute"]
+    rates = {one["name"]: one["flops_per_s"]["value"] for one in compute["types"]}
+    assert rates == {"Q4_0": 450e9, "Q4_1": 90e9}
+    assert compute["attention_flops_per_s"]["value"] == 28e9
 
 
 def test_a_table_in_ram_is_one_of_the_terms() -> None:

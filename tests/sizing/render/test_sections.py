@@ -23,6 +23,7 @@ from engram_local.sizing.render.numbers import in_unit
 from engram_local.sizing.render.sections import document_of
 from engram_local.sizing.request import Request, Tier
 from engram_local.units import GIB
+from tests.probe.fakes import COMPUTE
 from tests.sizing.samples import (
     DENSE,
     DESKTOP,
@@ -243,3 +244,15 @@ def test_weights_that_fit_nowhere_are_one_sentence() -> None:
     assert f"{in_unit(least_bytes, GIB)} GiB of RAM" in sentences[0]
     assert sentences[0].startswith("FP8, this computer: does not fit; 4,096 tokens")
     assert sentences[1].startswith(f"FP8, {cells[-1].gpu}: does not fit")
+
+
+def test_each_measured_type_of_weights_has_its_rates() -> None:
+    cpu = replace(DESKTOP.cpu, compute=COMPUTE)
+    document = document_of(report_of(DENSE, hardware=replace(DESKTOP, cpu=cpu)))
+    table = document.common[0].blocks[0]
+    assert isinstance(table, Table)
+    rows = {row[0].text: row[1] for row in table.rows}
+    assert rows["- weights read, Q4_0"].text == "36 GB/s"
+    assert rows["- matrix products, Q4_1"].text == "90 GFLOPS"
+    assert rows["- attention, prompt"].source is Source.MEASURED
+    assert "- weights read" not in rows
