@@ -74,13 +74,13 @@ def samples(speeds: Sequence[PublishedSpeed], what: str) -> Iterator[Sample]:
                 memory_s=n_bytes / bandwidth.value,
                 n_layers=share.n_layers,
             )
-        if what == "prompt" and speed.prefill_per_s and flops is not None:
+        if what == "prompt" and speed.prompt_per_s and flops is not None:
             depth = speed.n_prompt or 512
             (share,) = used_shares(speed, depth)
             n_flops = share.token_flops + share.prompt_attention_flops
             yield Sample(
                 device=speed.device,
-                published_s=1 / speed.prefill_per_s,
+                published_s=1 / speed.prompt_per_s,
                 memory_s=share.streamed_bytes / bandwidth.value,
                 compute_s=n_flops / flops.value,
             )

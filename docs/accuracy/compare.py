@@ -98,11 +98,11 @@ def reached(speed: PublishedSpeed) -> Iterator[Reached]:
         depth = speed.depth + (speed.n_decode or 512) // 2
         time = decode_time(used_shares(speed, depth))
         yield _reached(speed, "decode", time.seconds, speed.decode_per_s)
-    if speed.prefill_per_s is not None:
+    if speed.prompt_per_s is not None:
         depth = speed.n_prompt or 512
         copies = hardware_of(speed).gpus[0].host_bytes_per_s
         time = prompt_time(used_shares(speed, depth), copies)
-        yield _reached(speed, "prompt", time.seconds, speed.prefill_per_s)
+        yield _reached(speed, "prompt", time.seconds, speed.prompt_per_s)
 
 
 def _reached(

@@ -81,7 +81,7 @@ class PublishedSpeed:
     date: str
     engine: str
     decode_per_s: float | None = None
-    prefill_per_s: float | None = None
+    prompt_per_s: float | None = None
     n_decode: int | None = None
     """Tokens over which decode was measured."""
 
@@ -97,7 +97,6 @@ class PublishedSpeed:
 
     n_devices: int = 1
     n_expert_layers_in_ram: int = 0
-    ram: str = ""
     ram_bytes_per_s: float | None = None
 
 

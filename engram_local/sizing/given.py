@@ -93,8 +93,7 @@ def _notes(found: tuple[str, ...], changed: dict[str, bool]) -> tuple[str, ...]:
 def _cpu(found: Cpu, given: Given) -> Cpu:
     if given.n_cores is None:
         return found
-    name = f"a processor with {given.n_cores} cores"
-    return Cpu(name=name, n_cores=given.n_cores, source=Source.GIVEN)
+    return Cpu(name="a processor", n_cores=given.n_cores, source=Source.GIVEN)
 
 
 def _sheets(given: Given) -> list[GpuSheet] | None:

@@ -7,12 +7,15 @@ compute buffer and the driver have bounds. The totals are those of the plan.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from docs.accuracy.compare import (
     LLAMA,
     predicted_terms,
+    print_loads,
+    print_speeds,
     reached,
     total_error,
 )
@@ -24,6 +27,7 @@ from docs.accuracy.published import (
 )
 from engram_local.units import MIB
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "accuracy.md"
 LOADS = load_published()
 CURRENT = [load for load in LOADS if not load.superseded]
 """Of llama.cpp as it is now; older ones took more for what it computes."""
@@ -50,7 +54,7 @@ def test_every_number_has_a_source_and_a_name() -> None:
 
 
 def test_every_speed_has_a_number() -> None:
-    assert all(speed.decode_per_s or speed.prefill_per_s for speed in SPEEDS)
+    assert all(speed.decode_per_s or speed.prompt_per_s for speed in SPEEDS)
 
 
 @with_term("total_bytes")
@@ -124,3 +128,14 @@ def test_intervals_say_something() -> None:
             known = one.engine == LLAMA and not speed.n_expert_layers_in_ram
             if known and one.what == "decode":
                 assert one.predicted.high <= 3 * one.predicted.low, speed.id
+
+
+def test_document_shows_what_is_predicted_now(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    document = DOCUMENT.read_text("utf-8")
+    print_loads(LOADS)
+    print_speeds(SPEEDS)
+    rows = [row for row in capsys.readouterr().out.splitlines() if row.startswith("|")]
+    assert len(rows) > len(LOADS) + len(SPEEDS)
+    assert [row for row in rows if row not in document] == []

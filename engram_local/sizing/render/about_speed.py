@@ -67,10 +67,12 @@ def _line(name: str, *values: Value) -> Row:
 def what_if_section(model: ModelReport) -> Section | None:
     """Return the grid, a table for each computer and set of weights.
 
-    Of the tiers of an n-gram table only the one that would be taken: how they differ
+    Of the tiers of an n-gram table only the one that the plan takes: how they differ
     stands in the section on the table, and all of them in CSV and JSON.
     """
-    groups = groupby(model.grid, key=lambda cell: (cell.gpu, cell.weights))
+    taken = model.plan.tier.tier if model.plan.tier else None
+    cells_taken = (cell for cell in model.grid if cell.tier in (taken, None))
+    groups = groupby(cells_taken, key=lambda cell: (cell.gpu, cell.weights))
     blocks = [
         _grid(f"{weights}, {gpu or 'this computer'}", list(cells))
         for (gpu, weights), cells in groups
@@ -89,8 +91,7 @@ def _grid(name: str, cells: list[Cell]) -> Block:
         return Sentence(_lack(name, least, unit_bytes, unit))
     has_tiers = any(cell.tier is not None for cell in cells)
     texts = ["context", *(["table"] if has_tiers else []), "where"]
-    by_context = groupby(cells, key=lambda cell: cell.n_ctx)
-    rows = (_grid_row(_taken(list(cells)), unit_bytes) for _, cells in by_context)
+    rows = (_grid_row(cell, unit_bytes) for cell in cells)
     longest = format_count(max(cell.longest_ctx for cell in cells))
     return Table(
         title=f"{name}: placed like this up to {longest} tokens ({unit}, tok/s)",
@@ -110,11 +111,6 @@ def _lack(name: str, cell: Cell, unit_bytes: int, unit: str) -> str:
         f"{name}: does not fit; {format_count(cell.n_ctx)} tokens need "
         f"{vram_too}{ram} {unit} of RAM (estimated)."
     )
-
-
-def _taken(cells: list[Cell]) -> Cell:
-    """Return the cell of the tier that would be taken: the first that fits."""
-    return next((cell for cell in cells if cell.fits), cells[-1])
 
 
 def _grid_row(cell: Cell, unit_bytes: int) -> Row:
