@@ -1,7 +1,7 @@
 """Where a model lies on a computer and how fast it runs: pure arithmetic.
 
-One function for the report, for the check before a model is loaded, and for the chat
-app, so that they cannot disagree.
+One function for the report and for the check before a model is loaded, so that they
+cannot disagree.
 """
 
 from __future__ import annotations
