@@ -106,4 +106,5 @@ class ModelKeys:
         return f"{self.prefix}.{key}"
 
     def wrong(self, key: str, what: str) -> FormatError:
+        """Return the error for a key's value: "... has 3 values, 4 are needed"."""
         return FormatError(f"{self.header.path}: {self._name(key)} {what}")

@@ -36,7 +36,6 @@ next 500 do, and whoever waits for an answer has a prompt."""
 N_STEPS = 32
 """Decoded after a prompt; 0.2 s on 2 cores."""
 
-N_ROUNDS, N_ROUNDS_QUICK = 5, 2
 BUDGET_S = 28.0
 """No round begins after this; 5 of them and the start take 26 s on 2 cores."""
 
@@ -104,7 +103,7 @@ def _tokens(n_tokens: int, n_vocab: int) -> tuple[list[int], list[int]]:
 def measure_models(
     folder: Path,
     *,
-    n_rounds: int = N_ROUNDS,
+    n_rounds: int = 5,
     n_threads: int | None = None,
     n_gpu_layers: int = 0,
     start: Start = ProcessWorker,

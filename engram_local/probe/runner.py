@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +15,6 @@ from engram_local.bench import machine
 from engram_local.errors import EngramError, Interrupted
 from engram_local.events import Progress
 from engram_local.hardware import Compute
-from engram_local.probe import model_speed
 from engram_local.probe.drive_speed import DriveSpeed, measure_drive
 from engram_local.probe.memory_speed import MemorySpeed, measure_memory
 from engram_local.probe.model_speed import measure_models
@@ -24,6 +24,19 @@ ALL_LAYERS = 999
 """More than any model has."""
 
 _LOOK_S, _BUSY_PERCENT = 0.5, 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rounds:
+    """How often each thing is measured."""
+
+    memory: int
+    drive: int
+    models: int
+
+
+_FULL = Rounds(memory=5, drive=3, models=5)
+_QUICK = Rounds(memory=2, drive=1, models=2)
 
 Measured = TypeVar("Measured")
 
@@ -65,58 +78,44 @@ def run_probe(
 ) -> Probe:
     """Measure; what cannot be measured is a note. Raises Interrupted, and no other."""
     outside = outside or Outside()
+    rounds = _QUICK if scope.quick else _FULL
     notes = _busy_notes(outside.busy_percent())
-
-    def attempt(what: str, measure: Callable[[], Measured]) -> Measured | None:
-        try:
-            return measure()
-        except Interrupted:
-            raise
-        except EngramError as error:
-            hint = f" ({error.hint})" if error.hint else ""
-            notes.append(f"{what} was not measured: {error.message}{hint}")
-            return None
-
-    def models(n_gpu_layers: int) -> Compute:
-        return outside.models(
-            scope.folder,
-            n_rounds=model_speed.N_ROUNDS_QUICK
-            if scope.quick
-            else model_speed.N_ROUNDS,
-            n_threads=scope.n_threads,
-            n_gpu_layers=n_gpu_layers,
-            progress=progress,
-        )
-
-    memory = attempt(
-        "RAM",
-        lambda: outside.memory(
-            scope.n_threads, n_rounds=2 if scope.quick else 5, progress=progress
-        ),
+    memory = partial(outside.memory, scope.n_threads, n_rounds=rounds.memory)
+    drive = partial(outside.drive, scope.folder, file=scope.file, n_rounds=rounds.drive)
+    models = partial(
+        outside.models,
+        scope.folder,
+        n_rounds=rounds.models,
+        n_threads=scope.n_threads,
+        progress=progress,
     )
-    drive = attempt(
-        "the drive",
-        lambda: outside.drive(
-            scope.folder,
-            file=scope.file,
-            n_rounds=1 if scope.quick else 3,
-            progress=progress,
-        ),
-    )
-    cpu = attempt("the processor", lambda: models(0))
-    gpu = attempt("the GPU", lambda: models(ALL_LAYERS)) if scope.gpu else None
+    on_gpu = partial(models, n_gpu_layers=ALL_LAYERS)
     return Probe(
         identity=identity,
         date=date.today().isoformat(),
         packages=machine.look().packages,
         n_threads=scope.n_threads,
         quick=scope.quick,
-        memory=memory,
-        drive=drive,
-        cpu=cpu,
-        gpu=gpu,
-        notes=tuple(notes),
+        memory=_attempt("RAM", partial(memory, progress=progress), notes),
+        drive=_attempt("the drive", partial(drive, progress=progress), notes),
+        cpu=_attempt("the processor", partial(models, n_gpu_layers=0), notes),
+        gpu=_attempt("the GPU", on_gpu, notes) if scope.gpu else None,
+        notes=tuple(notes),  # last: the lines above add to them
     )
+
+
+def _attempt(
+    what: str, measure: Callable[[], Measured], notes: list[str]
+) -> Measured | None:
+    """Return what was measured; None, and one note more, if that failed."""
+    try:
+        return measure()
+    except Interrupted:
+        raise
+    except EngramError as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        notes.append(f"{what} was not measured: {error.message}{hint}")
+        return None
 
 
 def _busy_notes(percent: float) -> list[str]:

@@ -47,7 +47,9 @@ def test_a_lost_signal_is_raised_when_asked() -> None:
 def test_an_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with unwind_when_ended():
+        with unwind_when_ended() as check:
             signal.raise_signal(signal.SIGHUP)
+            check()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from engram_local.errors import DirectReadError, Interrupted
-from engram_local.probe.model_speed import N_ROUNDS, N_ROUNDS_QUICK
 from engram_local.probe.runner import ALL_LAYERS, Outside, Scope, run_probe
 from tests.probe.fakes import COMPUTE, DRIVE, IDENTITY, MEMORY
 
@@ -63,7 +62,7 @@ def test_all_is_measured() -> None:
     assert "numpy" in probe.packages
     assert len(probe.date) == len("2026-11-22")
     assert world.gpu_layers == [0]
-    assert world.asked["models"]["n_rounds"] == N_ROUNDS
+    assert world.asked["models"]["n_rounds"] == 5
     assert world.asked["drive"]["file"] is None
 
 
@@ -75,7 +74,7 @@ def test_quick_is_fewer_rounds_and_gpu_is_once_more() -> None:
     probe = run_probe(IDENTITY, scope, outside=world.outside())
     assert probe.gpu == COMPUTE and probe.quick
     assert world.gpu_layers == [0, ALL_LAYERS]
-    assert world.asked["models"]["n_rounds"] == N_ROUNDS_QUICK
+    assert world.asked["models"]["n_rounds"] == 2
     assert world.asked["models"]["n_threads"] == 3
     assert world.asked["memory"]["n_rounds"] == 2
     assert world.asked["drive"]["n_rounds"] == 1
