@@ -105,7 +105,7 @@ class Ram:
     """Sequential reads with all threads."""
 
     rows_per_s: Figure | None = None
-    """Random rows of 64 to 512 bytes with one thread."""
+    """Random rows of 256 bytes with one thread."""
 
     source: Source = Source.MEASURED
     """Of its sizes: found on this machine, or given."""

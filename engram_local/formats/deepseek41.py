@@ -14,46 +14,26 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import replace
 
 from engram_local.errors import FormatError, UnsupportedError
+from engram_local.formats.engram_keys import EngramKeys
 from engram_local.formats.header import Header, TensorInfo
 from engram_local.formats.model_keys import ModelKeys
 from engram_local.formats.native_table import read_table_spec
 from engram_local.formats.plain_model import describe, with_notes
-from engram_local.memory.constants import offsets_of
 from engram_local.model_spec import INDEXER, CacheGroup, ModelSpec, TableShape
 from engram_local.spec import (
-    Boundary,
-    HashSpec,
     LayerSpec,
     MemorySpec,
     RowType,
     TableSpec,
-    Window,
 )
 from engram_local.units import escape_control, format_count
 
 _TABLE = re.compile(r"blk\.(\d+)\.engram_embd\.weight")
 _COMPRESSOR = re.compile(r"blk\.(\d+)\.attn_compressor_kv\.weight")
 _OWNERS = "attention.kv_source_layer_ids"
-_NAMES = {
-    "layer_ids": ("layer_ids", "layers"),
-    "max_ngram": ("max_ngram_size", "ngram_size"),
-    "width": ("key_length", "head_dim"),
-    "multipliers": ("multipliers", "hash_multipliers"),
-    "sizes": ("primes", "head_bucket_sizes"),
-    "offsets": ("offsets", "head_offsets"),
-    "pad_id": ("pad_id", "pad_token_id"),
-    "token_map": ("token_map",),
-}
-"""What a number is called, in all dialects."""
-
-_CONSTANTS = ("multipliers", "sizes", "pad_id", "token_map")
-_PUBLISHED_ORDERS, _PUBLISHED_HEADS = 4, 8
-_MAX_NGRAM = 64  # as in memory files
 _FP8_ENCODING = "e4m3_e8m0_32_row264"
 
 
@@ -71,7 +51,7 @@ def read_model(header: Header) -> ModelSpec:
 
     Tables whose hash constants are missing are described by their tensors.
     """
-    engram, keys = _Engram.of(header), _model_keys(header)
+    engram, keys = EngramKeys.of(header), _model_keys(header)
     spec = describe(keys, _caches(keys))
     shapes = _shapes(engram, spec.n_layers)
     spec = replace(
@@ -90,7 +70,7 @@ def read_memory_spec(header: Header) -> MemorySpec:
     where numbers are missing or contradict each other, UnsupportedError for row types
     that are not read here and for tables in other files.
     """
-    engram = _Engram.of(header)
+    engram = EngramKeys.of(header)
     token_map = engram.token_map()
     fill_id = engram.pad_id(token_map)
     found = _tables(header)
@@ -107,112 +87,6 @@ def read_memory_spec(header: Header) -> MemorySpec:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Engram:
-    """The keys `*.engram.*`, by any of their names."""
-
-    keys: ModelKeys
-
-    @classmethod
-    def of(cls, header: Header) -> _Engram:
-        prefix = "deepseek41"
-        if not any(key.startswith("deepseek41.engram.") for key in header.metadata):
-            prefix = "deepseek4"
-        return cls(ModelKeys(header=header, prefix=prefix, rules="deepseek41"))
-
-    def name(self, what: str) -> str | None:
-        names = (f"engram.{name}" for name in _NAMES[what])
-        return next((name for name in names if self.keys.has(name)), None)
-
-    def number(self, what: str, default: int | None = None) -> int:
-        return self.keys.integer(self._needed(what, default), default)
-
-    def numbers(self, what: str) -> tuple[int, ...]:
-        return self.keys.words(self._needed(what))
-
-    def text(self, key: str) -> str:
-        return self.keys.header.text(f"{self.keys.prefix}.engram.{key}", "")
-
-    @property
-    def missing(self) -> list[str]:
-        return [_NAMES[what][0] for what in _CONSTANTS if self.name(what) is None]
-
-    @property
-    def max_ngram(self) -> int:
-        longest = self.number("max_ngram", _PUBLISHED_ORDERS)
-        if not 2 <= longest <= _MAX_NGRAM:
-            name = self._needed("max_ngram", longest)
-            raise self.keys.wrong(name, f"is {format_count(longest)}")
-        return longest
-
-    @property
-    def n_heads(self) -> int:
-        """Return the heads of one order, from their own key or from all sizes."""
-        default = _PUBLISHED_HEADS
-        if self.name("sizes") and self.name("layer_ids"):
-            n_orders = len(self.numbers("layer_ids")) * (self.max_ngram - 1)
-            default = len(self.numbers("sizes")) // max(n_orders, 1)
-        return self.keys.integer("engram.head_count", default)
-
-    def token_map(self) -> list[int]:
-        """Return the canonical id of each token; at least one."""
-        name = self._needed("token_map")
-        values = self.keys.header.integers(f"{self.keys.prefix}.{name}")
-        if len(values) == 0 or int(np.min(values)) < 0:
-            raise self.keys.wrong(name, "has no ids, or ids below zero")
-        return [int(value) for value in values]
-
-    def pad_id(self, token_map: list[int]) -> int:
-        """Return the canonical pad id."""
-        pad_id = self.number("pad_id")
-        if self.name("pad_id") == "engram.pad_id":
-            return pad_id
-        if pad_id >= len(token_map):
-            raise self.keys.wrong("engram.pad_token_id", f"is {format_count(pad_id)}")
-        return token_map[pad_id]
-
-    def hash(self, line: int, fill_id: int) -> HashSpec:
-        """Return the hash of one memory layer, by its place in the file's lists."""
-        n_slots = (self.max_ngram - 1) * self.n_heads
-        sizes = self._of_layer("sizes", line, n_slots)
-        return HashSpec(
-            multipliers=self._of_layer("multipliers", line, self.max_ngram),
-            sizes=sizes,
-            offsets=self._of_layer("offsets", line, n_slots)
-            if self.name("offsets")
-            else offsets_of(sizes),
-            n_heads=self.n_heads,
-            window=Window.NEWEST_FIRST,
-            boundary=Boundary.PAD,
-            fill_id=fill_id,
-        )
-
-    def rows(self, line: int) -> int | None:
-        """Return the rows that a layer's sizes add up to; None without sizes."""
-        if self.name("sizes") is None:
-            return None
-        n_slots = (self.max_ngram - 1) * self.n_heads
-        return sum(self._of_layer("sizes", line, n_slots))
-
-    def _of_layer(self, what: str, line: int, n: int) -> tuple[int, ...]:
-        numbers, n_layers = self.numbers(what), len(self.numbers("layer_ids"))
-        if len(numbers) != n_layers * n:
-            raise self.keys.wrong(
-                self._needed(what),
-                f"has {len(numbers)} values, {n_layers} layers of {n} are needed",
-            )
-        return numbers[line * n : (line + 1) * n]
-
-    def _needed(self, what: str, default: int | None = None) -> str:
-        name = self.name(what) or f"engram.{_NAMES[what][0]}"
-        if default is None and not self.keys.has(name):
-            raise FormatError(
-                f"{self.keys.header.path} has no {self.keys.prefix}.{name}",
-                hint="it is an early file without hash constants: get a newer one",
-            )
-        return name
-
-
 def _model_keys(header: Header) -> ModelKeys:
     """Return the model's own keys, which have one of two prefixes."""
     prefixes = (header.architecture, "deepseek41", "deepseek4")
@@ -227,7 +101,7 @@ def _tables(header: Header) -> dict[int, TensorInfo]:
     return {int(match[1]): tensor for match, tensor in found if match}
 
 
-def _shapes(engram: _Engram, n_layers: int) -> tuple[TableShape, ...]:
+def _shapes(engram: EngramKeys, n_layers: int) -> tuple[TableShape, ...]:
     found = _tables(engram.keys.header)
     layer_ids = tuple(sorted(found))
     if engram.name("layer_ids"):
@@ -248,7 +122,7 @@ def _shapes(engram: _Engram, n_layers: int) -> tuple[TableShape, ...]:
 
 
 def _shape(
-    engram: _Engram, line: int, layer_id: int, tensor: TensorInfo | None
+    engram: EngramKeys, line: int, layer_id: int, tensor: TensorInfo | None
 ) -> TableShape | None:
     """Return one table; None where neither tensor nor constants tell its rows."""
     n_rows = engram.rows(line)
@@ -268,7 +142,7 @@ def _shape(
     )
 
 
-def _check_rows(engram: _Engram, tensor: TensorInfo, n_rows: int | None) -> None:
+def _check_rows(engram: EngramKeys, tensor: TensorInfo, n_rows: int | None) -> None:
     path = engram.keys.header.path
     if len(tensor.shape) != 2:
         raise FormatError(f"{path}: {tensor.name} has the shape {tensor.shape}")
@@ -279,7 +153,7 @@ def _check_rows(engram: _Engram, tensor: TensorInfo, n_rows: int | None) -> None
         )
 
 
-def _scale_bytes_less(engram: _Engram, shapes: tuple[TableShape, ...]) -> int:
+def _scale_bytes_less(engram: EngramKeys, shapes: tuple[TableShape, ...]) -> int:
     """Return how many parameters tables have more than elements; scales are bytes."""
     found = _tables(engram.keys.header)
     return sum(
@@ -290,7 +164,7 @@ def _scale_bytes_less(engram: _Engram, shapes: tuple[TableShape, ...]) -> int:
 
 
 def _table_spec(
-    engram: _Engram, found: dict[int, TensorInfo], layer_id: int
+    engram: EngramKeys, found: dict[int, TensorInfo], layer_id: int
 ) -> TableSpec:
     header = engram.keys.header
     if layer_id not in found:
@@ -359,7 +233,7 @@ def _owners(keys: ModelKeys) -> set[int]:
     return {layer for layer in layers if layer < keys.n_layers}  # no draft heads
 
 
-def _notes(engram: _Engram, keys: ModelKeys) -> tuple[str, ...]:
+def _notes(engram: EngramKeys, keys: ModelKeys) -> tuple[str, ...]:
     notes = ["llama.cpp does not run Engram tables yet, so nothing confirms its cache"]
     if keys.has("attention.compress_ratios") and not _owners(keys):
         notes.append(

@@ -1,1 +1,1 @@
-"""Measuring this machine: RAM, drive, GPU copies, short runs of a model."""
+"""Measuring this computer: RAM, drive, short runs of models."""
