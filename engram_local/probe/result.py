@@ -45,6 +45,9 @@ class Probe:
     gpu: Compute | None = None
     """With all layers on the GPU."""
 
+    copies: tuple[Figure, ...] = ()
+    """Bytes per second from RAM to each GPU, in the order of `identity.gpus`."""
+
     notes: tuple[str, ...] = ()
 
 
@@ -57,7 +60,7 @@ def apply_probe(hardware: Hardware, probe: Probe) -> Hardware:
         hardware,
         cpu=_apply_cpu(hardware.cpu, probe.cpu),
         ram=_apply_ram(hardware.ram, probe.memory),
-        gpus=_apply_gpus(hardware.gpus, probe.gpu),
+        gpus=_apply_copies(_apply_gpus(hardware.gpus, probe.gpu), probe.copies),
         drive=_apply_drive(hardware.drive, probe.drive),
     )
 
@@ -71,6 +74,15 @@ def _apply_gpus(gpus: tuple[Gpu, ...], compute: Compute | None) -> tuple[Gpu, ..
     if compute is None or len(gpus) != 1:
         return gpus
     return (replace(gpus[0], compute=compute),)
+
+
+def _apply_copies(gpus: tuple[Gpu, ...], copies: tuple[Figure, ...]) -> tuple[Gpu, ...]:
+    if len(gpus) != len(copies):
+        return gpus
+    return tuple(
+        replace(gpu, host_bytes_per_s=rate)
+        for gpu, rate in zip(gpus, copies, strict=True)
+    )
 
 
 def _apply_ram(ram: Ram, memory: MemorySpeed | None) -> Ram:

@@ -12,7 +12,10 @@ import psutil
 
 from engram_local.bench import machine
 from engram_local.errors import EngramError, Interrupted
+from engram_local.figures import Figure, Source
 from engram_local.hardware import Compute
+from engram_local.llama.copies import measure_copies
+from engram_local.llama.devices import gpus
 from engram_local.probe import model_speed
 from engram_local.probe.drive_speed import DriveSpeed, measure_drive
 from engram_local.probe.memory_speed import MemorySpeed, measure_memory
@@ -46,6 +49,11 @@ class Plan:
     """Also run models with all layers on the GPU."""
 
 
+def measure_all_copies() -> list[float]:
+    """Return bytes per second from RAM to each GPU. Raises BackboneError."""
+    return [measure_copies(device.name) for device in gpus()]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
     """What takes time in a probe; tests put something else in its place."""
@@ -53,6 +61,7 @@ class Outside:
     memory: Callable[..., MemorySpeed] = measure_memory
     drive: Callable[..., DriveSpeed] = measure_drive
     models: Callable[..., Compute] = measure_models
+    copies: Callable[[], list[float]] = measure_all_copies
     busy_percent: Callable[[], float] = lambda: psutil.cpu_percent(_LOOK_S)
 
 
@@ -103,6 +112,7 @@ def run_probe(
     )
     cpu = attempt("the processor", lambda: models(0))
     gpu = attempt("the GPU", lambda: models(ALL_LAYERS)) if plan.gpu else None
+    copies = attempt("copies to the GPU", outside.copies) if identity.gpus else None
     return Probe(
         identity=identity,
         date=date.today().isoformat(),
@@ -113,6 +123,7 @@ def run_probe(
         drive=drive,
         cpu=cpu,
         gpu=gpu,
+        copies=tuple(Figure(rate, Source.MEASURED) for rate in copies or ()),
         notes=tuple(notes),
     )
 
