@@ -118,6 +118,8 @@ def as_text(probe: Probe) -> str:
     for what, compute in (("processor", probe.cpu), ("GPU", probe.gpu)):
         if compute is not None:
             lines += _compute_lines(what, compute)
+    for name, rate in zip(identity.gpus, probe.host_bytes_per_s, strict=False):
+        lines.append(_line(f"RAM to {name}", f"{rate.value / 1e9:.1f} GB/s"))
     return escape_control("\n".join(lines))
 
 

@@ -80,6 +80,19 @@ def gpus() -> tuple[Device, ...]:
     )
 
 
+def find_device(name: str) -> int:
+    """Return ggml's handle of the device called `name`, the CPU's too.
+
+    Raises BackboneError if there is none.
+    """
+    libraries = _libraries()
+    handles = [libraries.get(index) for index in range(libraries.count())]
+    by_name = {_text(libraries.name(handle)): int(handle) for handle in handles}
+    if name not in by_name:
+        raise BackboneError(f"ggml has no device {name}, but {', '.join(by_name)}")
+    return by_name[name]
+
+
 def _libraries() -> _Libraries:
     # Backends that are libraries of their own are not loaded, as nothing else here
     # does: ggml would search the current folder for them.

@@ -1,1 +1,1 @@
-"""Measuring this computer: RAM, drive, short runs of models."""
+"""Measuring this computer: RAM, drive, copies to GPUs, short runs of models."""

@@ -45,6 +45,9 @@ class Probe:
     gpu: Compute | None = None
     """With all layers on the GPU."""
 
+    host_bytes_per_s: tuple[Figure, ...] = ()
+    """Bytes per second from RAM to each GPU, in the order of `identity.gpus`."""
+
     notes: tuple[str, ...] = ()
 
 
@@ -54,7 +57,9 @@ def apply_probe(hardware: Hardware, probe: Probe) -> Hardware:
         hardware,
         cpu=_apply_cpu(hardware.cpu, probe.cpu),
         ram=_apply_ram(hardware.ram, probe.memory),
-        gpus=_apply_gpus(hardware.gpus, probe.gpu),
+        gpus=_apply_copies(
+            _apply_gpus(hardware.gpus, probe.gpu), probe.host_bytes_per_s
+        ),
         drive=_apply_drive(hardware.drive, probe.drive),
     )
 
@@ -68,6 +73,15 @@ def _apply_gpus(gpus: tuple[Gpu, ...], compute: Compute | None) -> tuple[Gpu, ..
     if compute is None or len(gpus) != 1:
         return gpus
     return (replace(gpus[0], compute=compute),)
+
+
+def _apply_copies(gpus: tuple[Gpu, ...], copies: tuple[Figure, ...]) -> tuple[Gpu, ...]:
+    if len(gpus) != len(copies):
+        return gpus
+    return tuple(
+        replace(gpu, host_bytes_per_s=rate)
+        for gpu, rate in zip(gpus, copies, strict=True)
+    )
 
 
 def _apply_ram(ram: Ram, memory: MemorySpeed | None) -> Ram:

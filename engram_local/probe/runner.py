@@ -14,7 +14,10 @@ import psutil
 from engram_local.bench import machine
 from engram_local.errors import EngramError, Interrupted
 from engram_local.events import Progress
+from engram_local.figures import Figure, Source
 from engram_local.hardware import Compute
+from engram_local.llama.copies import measure_copies
+from engram_local.llama.devices import gpus
 from engram_local.probe.drive_speed import DriveSpeed, measure_drive
 from engram_local.probe.memory_speed import MemorySpeed, measure_memory
 from engram_local.probe.model_speed import measure_models
@@ -59,6 +62,11 @@ class Scope:
     """Also run models with all layers on the GPU."""
 
 
+def measure_all_copies() -> list[float]:
+    """Return bytes per second from RAM to each GPU. Raises BackboneError."""
+    return [measure_copies(device.name) for device in gpus()]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
     """What takes time in a probe; tests put something else in its place."""
@@ -66,6 +74,7 @@ class Outside:
     memory: Callable[..., MemorySpeed] = measure_memory
     drive: Callable[..., DriveSpeed] = measure_drive
     models: Callable[..., Compute] = measure_models
+    copies: Callable[[], list[float]] = measure_all_copies
     busy_percent: Callable[[], float] = lambda: psutil.cpu_percent(_LOOK_S)
 
 
@@ -100,8 +109,18 @@ def run_probe(
         drive=_attempt("the drive", partial(drive, progress=progress), notes),
         cpu=_attempt("the processor", partial(models, n_gpu_layers=0), notes),
         gpu=_attempt("the GPU", on_gpu, notes) if scope.gpu else None,
+        host_bytes_per_s=_copies(identity, outside, notes),
         notes=tuple(notes),  # last: the lines above add to them
     )
+
+
+def _copies(
+    identity: Identity, outside: Outside, notes: list[str]
+) -> tuple[Figure, ...]:
+    if not identity.gpus:
+        return ()
+    rates = _attempt("copies to the GPU", outside.copies, notes)
+    return tuple(Figure(rate, Source.MEASURED) for rate in rates or ())
 
 
 def _attempt(

@@ -41,3 +41,11 @@ def test_what_was_not_measured_stays() -> None:
 def test_a_measurement_of_two_gpus_says_nothing_of_one() -> None:
     two = replace(PLAIN, gpus=(CARD, CARD))
     assert apply_probe(two, PROBE).gpus == (CARD, CARD)
+
+
+def test_copies_belong_to_one_gpu_each() -> None:
+    two = replace(PLAIN, gpus=(CARD, CARD))
+    probe = replace(PROBE, gpu=None, host_bytes_per_s=(measured(25e9), measured(6e9)))
+    rates = [gpu.host_bytes_per_s for gpu in apply_probe(two, probe).gpus]
+    assert rates == [measured(25e9), measured(6e9)]
+    assert apply_probe(PLAIN, probe).gpus == (CARD,)  # of another number of GPUs

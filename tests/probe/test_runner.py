@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,7 @@ class World:
             memory=memory,  # type: ignore[arg-type]
             drive=drive,  # type: ignore[arg-type]
             models=models,  # type: ignore[arg-type]
+            copies=lambda: [25e9, 6e9],
             busy_percent=lambda: self.busy_percent,
         )
 
@@ -79,6 +81,17 @@ def test_quick_is_fewer_rounds_and_gpu_is_once_more() -> None:
     assert world.asked["memory"]["n_rounds"] == 2
     assert world.asked["drive"]["n_rounds"] == 1
     assert world.asked["drive"]["file"] == Path("f")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "rates"), [((), []), (("RTX 4090", "RTX 3060"), [25e9, 6e9])]
+)
+def test_copies_are_measured_where_there_are_gpus(
+    gpus: tuple[str, ...], rates: list[float]
+) -> None:
+    identity = replace(IDENTITY, gpus=gpus)
+    probe = run_probe(identity, SCOPE, outside=World().outside())
+    assert [rate.value for rate in probe.host_bytes_per_s] == rates
 
 
 def test_what_cannot_be_measured_is_a_note() -> None:

@@ -160,6 +160,7 @@ FLOPS = ("cpu", "flops_per_s")
         change((*FLOPS, "value"), True),
         change((*FLOPS, "source"), "rumour"),
         change(("cpu", "types", 0, "flops_per_s", "value"), 0.0),
+        change(("host_bytes_per_s",), [{"value": 0.0, "source": "measured"}]),
         change(("memory", "streams"), []),
         change(("memory", "gathers"), []),
         change(("drive", "reads"), []),
