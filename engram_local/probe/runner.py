@@ -1,4 +1,4 @@
-"""A whole probe: RAM, drive, processor, and GPU where it is asked for."""
+"""A whole probe: RAM, drive, processor, copies to GPUs, and GPUs if asked for."""
 
 from __future__ import annotations
 
