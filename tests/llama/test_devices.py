@@ -53,7 +53,7 @@ def test_processors_and_their_helpers_are_left_out(
             (b"BLAS", b"OpenBLAS", ACCELERATOR, 0, 0),
             (b"CUDA0", b"NVIDIA GeForce RTX 4090", GPU, 20 * GIB, 24 * GIB),
             (b"Vulkan1", b"AMD Radeon Graphics", INTEGRATED, 1, 2),
-            (b"CPU", b"a processor", CPU, 8, 8),
+            (b"CPU", b"AMD EPYC", CPU, 8, 8),
         ),
     )
     assert [device.name for device in found] == ["CUDA0", "Vulkan1"]
