@@ -128,7 +128,7 @@ def make_plan(
     ram = ram_terms(spec, weights, request, placement)
     ram_bytes = usable_ram_bytes(hardware)
     if is_unified(hardware):
-        ram_bytes -= total_bytes(vram)
+        ram_bytes = max(0, ram_bytes - total_bytes(vram))
     near = _pace(spec, weights, request, placement, hardware, _NEAR)
     n_ctx = request.context_of(spec)
     tiers = plan_tiers(

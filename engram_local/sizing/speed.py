@@ -147,7 +147,7 @@ def shares_of(
     """Return what each device does for a token after `depth` others, and for one of a
     prompt of that length.
 
-    None if a GPU is used of which no speed is known.
+    None if a GPU is used of which no speed is known, or if there is nothing to compute.
     """
     parts = _Parts.of(spec, placement)
     totals = _Totals.of(spec, weights, request, depth)
@@ -163,7 +163,8 @@ def shares_of(
         rates = cpu_rates(hardware.cpu, hardware.ram, weights.name)
         per_token *= placement.n_gpu_layers > 0
         shares.append(_share("processor", rest, totals, rates, per_token))
-    return shares
+    works = any(share.token_flops + share.prompt_attention_flops for share in shares)
+    return shares if works else None
 
 
 @dataclass(frozen=True, slots=True)

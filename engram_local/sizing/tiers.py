@@ -12,7 +12,7 @@ computed while they are read (src/llama-impl.cpp, llama_prefetch_rows).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engram_local.figures import Figure, Interval, Source, weakest
 from engram_local.hardware import DepthRate, Drive
@@ -170,6 +170,17 @@ class _Waits:
 
     def stall(self) -> Interval | None:
         """Return how long a generated token waits."""
+        stall = self._stall()
+        if stall is None:
+            return None
+        waits = (stall.low, stall.value, stall.high)
+        return replace(stall, low=min(waits), high=max(waits))
+
+    def _stall(self) -> Interval | None:
+        """Return the waiting beside the shortest, the likely and the longest step.
+
+        The shortest step hides the least of it, so that `low` may be more than `high`.
+        """
         gather = self._gather(self._decode_reads, self._decode_reads)
         if gather is None or self._pace.decode is None:
             return None
@@ -183,7 +194,7 @@ class _Waits:
         )
 
     def decode_per_s(self) -> Interval | None:
-        stall, time = self.stall(), self._pace.decode
+        stall, time = self._stall(), self._pace.decode
         if stall is None or time is None:
             return None
         return rate_of(_sum(time.seconds, stall))

@@ -8,6 +8,7 @@ import pytest
 
 from engram_local.errors import FitError, UsageError
 from engram_local.hardware import Hardware
+from engram_local.model_spec import Part
 from engram_local.settings import Settings
 from engram_local.sizing.allocations import bytes_of_gpus
 from engram_local.sizing.choice import Place, choose_plan, place_of
@@ -201,3 +202,19 @@ def test_nonsense_requests_are_refused() -> None:
             Request(**request)
     with pytest.raises(UsageError, match="q3"):
         Request(cache_type_k="q3")
+
+
+def test_a_file_without_layers_has_no_speed() -> None:
+    """Only a broken or made-up file: a number is not invented for it."""
+    weights = replace(DENSE.weights[0], parts={Part.EMBEDDING: GIB})
+    empty = replace(DENSE, caches=(), weights=(weights,))
+    plan = make_plan(empty, weights, Request(n_gpu_layers=0), DESKTOP)
+    assert plan.decode_per_s is None and plan.prompt_per_s is None
+
+
+def test_shared_memory_that_is_overdrawn_leaves_nothing() -> None:
+    gpu = replace(DESKTOP.gpus[0], unified=True, vram_bytes=4 * GIB, free_bytes=4 * GIB)
+    shared = replace(with_sizes(DESKTOP, vram_gib=4, ram_gib=4), gpus=(gpu,))
+    plan = make_plan(MOE, MOE.weights[0], Request(n_gpu_layers=49), shared)
+    assert plan.usable_ram_bytes == 0
+    assert not plan.fits and plan.missing_vram_bytes
