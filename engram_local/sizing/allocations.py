@@ -33,10 +33,16 @@ class Placement:
     """Which layers lie on a GPU."""
 
     n_gpu_layers: int = 0
-    """As -ngl: the last ones; the output counts as one, and is the first to go."""
+    """The last ones; the output counts as one, and is the first to go."""
 
     n_cpu_experts: int = 0
     """Of those on a GPU, layers whose experts stay in RAM."""
+
+
+def ngl_of(spec: ModelSpec, placement: Placement) -> int:
+    """Return what -ngl puts these layers on a GPU: it counts draft heads, too."""
+    n_layers = placement.n_gpu_layers
+    return n_layers + spec.n_drafts if n_layers > 1 else n_layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +147,7 @@ def _layers_in_order(
         layer + (experts if i >= placement.n_cpu_experts else 0)
         for i in range(layers_on_gpu(spec, placement))
     ]
-    return [*layers, output]
+    return [*layers, *[0] * spec.n_drafts, output]
 
 
 def ram_terms(

@@ -12,9 +12,13 @@ from engram_local.errors import FitError
 from engram_local.hardware import Hardware
 from engram_local.model_spec import ModelSpec
 from engram_local.settings import Settings
+from engram_local.sizing.allocations import ngl_of
 from engram_local.sizing.plan import Plan, make_plan
 from engram_local.sizing.request import CELL, Request, Tier
 from engram_local.units import format_bytes, format_count
+
+_ALL_LAYERS = 2**31 - 1
+"""What -ngl -1 means to llama.cpp."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +42,7 @@ def prepare(spec: ModelSpec, settings: Settings, hardware: Hardware) -> Prefligh
     if hardware.gpus and settings.n_gpu_layers is None:
         settled = replace(
             settings,
-            n_gpu_layers=plan.placement.n_gpu_layers,
+            n_gpu_layers=ngl_of(spec, plan.placement),
             n_cpu_moe=max(settings.n_cpu_moe, plan.placement.n_cpu_experts),
         )
     return Preflight(settings=settled, notes=tuple(_notes(spec, plan, hardware)))
@@ -46,13 +50,14 @@ def prepare(spec: ModelSpec, settings: Settings, hardware: Hardware) -> Prefligh
 
 def request_of(settings: Settings) -> Request:
     """Return the part of the settings that sizes depend on."""
+    n_layers = settings.n_gpu_layers
     return Request(
         n_ctx=settings.n_ctx,
         n_ubatch=min(settings.n_ubatch, settings.n_batch),
         cache_type_k=settings.cache_type_k,
         cache_type_v=settings.cache_type_v,
         flash_attention=settings.flash_attention != "off",
-        n_gpu_layers=settings.n_gpu_layers,
+        n_gpu_layers=n_layers if n_layers is None or n_layers >= 0 else _ALL_LAYERS,
         n_cpu_moe=settings.n_cpu_moe,
         tier=None if settings.memory_tier == "auto" else Tier(settings.memory_tier),
     )
@@ -73,7 +78,7 @@ def _check_vram(
         what += f"; one GPU lacks {missing} for its part of the layers"
     raise FitError(
         what,
-        hint=f"-ngl {free.placement.n_gpu_layers} fits, or leave -ngl out",
+        hint=f"-ngl {ngl_of(spec, free.placement)} fits, or leave -ngl out",
     )
 
 

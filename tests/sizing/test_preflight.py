@@ -18,7 +18,7 @@ from engram_local.sizing.preflight import (
     prepare,
     request_of,
 )
-from engram_local.sizing.request import Tier
+from engram_local.sizing.request import Request, Tier
 from engram_local.sizing.verdict import with_ram, with_vram
 from engram_local.units import GIB
 from tests.sizing.samples import DENSE, DESKTOP, LAPTOP, MOE, SMALL
@@ -187,3 +187,23 @@ def test_mapped_files_are_not_allocated() -> None:
     assert allocated_bytes(plan) == (
         names["KV cache"] + names["compute buffers"] + names["process"]
     )
+
+
+def test_draft_heads_count_as_layers_that_are_asked_for() -> None:
+    """llama.cpp counts from the last block; else the first layers stay in RAM."""
+    drafts = replace(DENSE, n_drafts=1)
+    assert prepare(drafts, Settings(), DESKTOP).settings.n_gpu_layers == 34
+    request = request_of(Settings(n_gpu_layers=34))
+    assert make_plan(drafts, DENSE.weights[0], request, DESKTOP).placement == (
+        make_plan(DENSE, DENSE.weights[0], Request(), DESKTOP).placement
+    )
+    for asked, n_layers in ((0, 0), (1, 1), (2, 1), (3, 2), (99, 33)):
+        plan = make_plan(drafts, DENSE.weights[0], Request(n_gpu_layers=asked), DESKTOP)
+        assert plan.placement.n_gpu_layers == n_layers
+
+
+def test_a_negative_number_of_layers_is_all_of_them() -> None:
+    """As llama.cpp takes it, and many people write it."""
+    flight = prepare(DENSE, Settings(n_gpu_layers=-1), DESKTOP)
+    assert flight == Preflight(settings=Settings(n_gpu_layers=-1), notes=())
+    refused(DENSE, Settings(n_gpu_layers=-1), SMALL_GPU)
