@@ -13,9 +13,12 @@ from engram_local.hardware import Hardware
 from engram_local.model_spec import ModelSpec
 from engram_local.settings import Settings
 from engram_local.sizing.allocations import ngl_of
-from engram_local.sizing.plan import Plan, make_plan
+from engram_local.sizing.plan import GPU_MARGIN_BYTES, Plan, make_plan
 from engram_local.sizing.request import CELL, Request, Tier
 from engram_local.units import format_bytes, format_count
+
+_BOUNDS = ("compute buffers", "driver")
+"""Terms of VRAM that may be less than the plan says."""
 
 _ALL_LAYERS = 2**31 - 1
 """What -ngl -1 means to llama.cpp."""
@@ -66,7 +69,7 @@ def request_of(settings: Settings) -> Request:
 def _check_vram(
     spec: ModelSpec, plan: Plan, request: Request, hardware: Hardware
 ) -> None:
-    if not plan.missing_vram_bytes:
+    if not _lacks_vram(plan, hardware):
         return
     free = make_plan(spec, plan.weights, replace(request, n_gpu_layers=None), hardware)
     what = (
@@ -80,6 +83,18 @@ def _check_vram(
         what,
         hint=f"-ngl {ngl_of(spec, free.placement)} fits, or leave -ngl out",
     )
+
+
+def _lacks_vram(plan: Plan, hardware: Hardware) -> bool:
+    """Return whether weights and caches alone are more than the GPUs have.
+
+    What else is needed is a bound, and a margin is left: layers that were asked for may
+    fit all the same, and llama.cpp says so if they do not.
+    """
+    bounds = sum(term.n_bytes for term in plan.vram if term.name in _BOUNDS)
+    if plan.vram_bytes - bounds > sum(gpu.free_bytes for gpu in hardware.gpus):
+        return True
+    return plan.crowded_bytes > bounds + GPU_MARGIN_BYTES
 
 
 def _check_ram(
@@ -131,6 +146,11 @@ def allocated_bytes(plan: Plan) -> int:
 
 def _notes(spec: ModelSpec, plan: Plan, hardware: Hardware) -> list[str]:
     notes = []
+    if plan.missing_vram_bytes:
+        notes.append(
+            f"{format_bytes(plan.vram_bytes)} of VRAM may be needed, "
+            f"{format_bytes(plan.usable_vram_bytes)} can be had: it may not load"
+        )
     n_on_gpu = plan.placement.n_gpu_layers
     if hardware.gpus and n_on_gpu <= spec.n_layers:
         notes.append(

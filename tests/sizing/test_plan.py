@@ -90,9 +90,14 @@ def test_one_full_gpu_among_roomy_ones_is_too_much() -> None:
     plan = make_plan(MOE, weights, request, replace(DESKTOP, gpus=tuple(gpus)))
     assert plan.vram_bytes < plan.usable_vram_bytes
     assert plan.missing_vram_bytes == plan.crowded_bytes > 0 and not plan.fits
+
+
+def test_a_gpu_that_gets_all_the_experts_is_refused() -> None:
+    """The first 24 layers leave theirs in RAM, 31.5 GiB of the others go to one card."""
+    large = replace(MOE, weights=MOE.weights[1:])
+    settings = Settings(n_gpu_layers=49, n_cpu_moe=24)
     with pytest.raises(FitError, match="one GPU lacks"):
-        settings = Settings(n_gpu_layers=49)
-        prepare(MOE, settings, replace(DESKTOP, gpus=tuple(gpus)))
+        prepare(large, settings, replace(DESKTOP, gpus=DESKTOP.gpus * 2))
 
 
 def test_experts_in_ram_empty_the_first_gpus_only() -> None:
