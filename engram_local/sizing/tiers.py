@@ -18,7 +18,7 @@ from engram_local.figures import Figure, Interval, Source, weakest
 from engram_local.hardware import DepthRate, Drive
 from engram_local.model_spec import ModelSpec, Part, TableShape, Weights
 from engram_local.sizing.request import Tier
-from engram_local.sizing.speed import Time, longer
+from engram_local.sizing.speed import Time, longer, sum_of
 from engram_local.units import KIB
 
 BLOCK_BYTES = 4 * KIB
@@ -197,13 +197,13 @@ class _Waits:
         stall, time = self._stall(), self._pace.decode
         if stall is None or time is None:
             return None
-        return rate_of(_sum(time.seconds, stall))
+        return rate_of(sum_of(time.seconds, stall))
 
     def prompt_per_s(self) -> Interval | None:
         reading, time = self._prompt_reading(), self._pace.prompt
         if reading is None or time is None:
             return None
-        join = longer if self._spec.attached else _sum
+        join = longer if self._spec.attached else sum_of
         return rate_of(join(time.seconds, reading))
 
     def decode_bound(self) -> str:
@@ -269,13 +269,4 @@ def rate_of(seconds: Interval) -> Interval:
     """Return tokens per second for the seconds of one."""
     return Interval(
         1 / seconds.high, 1 / seconds.value, 1 / seconds.low, seconds.source
-    )
-
-
-def _sum(first: Interval, second: Interval) -> Interval:
-    return Interval(
-        first.low + second.low,
-        first.value + second.value,
-        first.high + second.high,
-        weakest(first.source, second.source),
     )
