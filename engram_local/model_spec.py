@@ -160,6 +160,10 @@ class ModelSpec:
     head_size: int = 0
     """Values of one query head, the widest; 0 = not known."""
 
+    n_drafts: int = 0
+    """Blocks of draft heads behind the layers. llama.cpp does not load them, but counts
+    them in -ngl."""
+
     n_streams: int = 1
     """Residual streams (hyper-connections); activations are that many times wider."""
 

@@ -61,6 +61,7 @@ def describe(
         n_experts=n_experts,
         n_experts_used=n_used,
         tied_output=tied,
+        n_drafts=keys.n_blocks - keys.n_layers,
         n_streams=keys.integer("hyper_connection.count", 1),
         runs_here=keys.prefix in KNOWN,
         notes=_notes(keys, guessed=caches is None and keys.rules not in KNOWN),

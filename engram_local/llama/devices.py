@@ -65,19 +65,21 @@ class _Libraries:
 
 
 def gpus() -> tuple[Device, ...]:
-    """Return the GPUs that this build of llama.cpp can use; none where it has no GPU.
+    """Return the GPUs that llama.cpp puts a model on; none where it has no GPU.
 
+    Integrated ones only where there is no other, as llama.cpp does by default.
     Raises BackboneError if llama-cpp-python is missing or cannot be loaded. Takes 0.1 s
     to import llama-cpp-python, and 1 ms after that without a GPU.
     """
     libraries = _libraries()
     handles = [libraries.get(index) for index in range(libraries.count())]
     kinds = {int(kind) for kind in Kind}
-    return tuple(
+    found = tuple(
         _device(libraries, handle)
         for handle in handles
         if libraries.type(handle) in kinds
     )
+    return tuple(device for device in found if device.kind is Kind.GPU) or found
 
 
 def find_device(name: str) -> int:

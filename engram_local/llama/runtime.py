@@ -232,11 +232,16 @@ class Backbone:
         Layers with a sliding window have forgotten what lies before it.
         """
         memory = llama_cpp.llama_get_memory(self._context)
-        oldest = llama_cpp.llama_memory_seq_pos_min(memory, 0)
-        window = int(llama_cpp.llama_model_n_swa(self._model))
-        if window and oldest > max(0, n_tokens - window):
+        if self._has_forgotten(memory, n_tokens):
             return False
         return bool(llama_cpp.llama_memory_seq_rm(memory, 0, n_tokens, -1))
+
+    def _has_forgotten(self, memory: Any, n_tokens: int) -> bool:
+        if llama_cpp.llama_memory_seq_pos_max(memory, 0) < n_tokens:
+            return False  # nothing goes; a recurrent state's oldest is its last token
+        oldest = int(llama_cpp.llama_memory_seq_pos_min(memory, 0))
+        window = int(llama_cpp.llama_model_n_swa(self._model))
+        return window > 0 and oldest > max(0, n_tokens - window)
 
     def reset(self) -> None:
         """Forget the sequence, and an error in it that nobody has heard of."""

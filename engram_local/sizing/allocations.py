@@ -33,10 +33,16 @@ class Placement:
     """Which layers lie on a GPU."""
 
     n_gpu_layers: int = 0
-    """As -ngl: the last ones; the output counts as one, and is the first to go."""
+    """The last ones; the output counts as one, and is the first to go."""
 
     n_cpu_experts: int = 0
     """Of those on a GPU, layers whose experts stay in RAM."""
+
+
+def ngl_of(spec: ModelSpec, placement: Placement) -> int:
+    """Return what -ngl puts these layers on a GPU: it counts draft heads, too."""
+    n_layers = placement.n_gpu_layers
+    return n_layers + spec.n_drafts if n_layers > 1 else n_layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +147,7 @@ def _layers_in_order(
         layer + (experts if i >= placement.n_cpu_experts else 0)
         for i in range(layers_on_gpu(spec, placement))
     ]
-    return [*layers, output]
+    return [*layers, *[0] * spec.n_drafts, output]
 
 
 def ram_terms(
@@ -189,7 +195,6 @@ def compute_bytes(
     Where all layers lie on several GPUs, llama.cpp works on four batches at a time.
     """
     everything = placement == Placement(n_gpu_layers=spec.n_layers + 1)
-    experts = weights.part(Part.EXPERTS) // spec.n_layers
     return compute_buffer_bytes(
         spec,
         n_ctx=request.context_of(spec),
@@ -200,8 +205,23 @@ def compute_bytes(
         n_outputs=request.n_outputs,
         n_copies=_COPIES if everything and n_gpus > 1 else 1,
         unpacked_cache=n_gpus > 0 and request.quantizes_cache,
-        copied_expert_bytes=experts if placement.n_cpu_experts else 0,
+        copied_bytes=_copied_bytes(spec, weights, placement),
     )
+
+
+def _copied_bytes(spec: ModelSpec, weights: Weights, placement: Placement) -> int:
+    """Return a bound of the weights in RAM that a prompt has on a GPU at a time.
+
+    llama.cpp copies those of one operation (ggml-backend.cpp, op_offload). Two of three
+    matrices of experts: 0.73 of a layer in a published load. A layer without experts
+    has five matrices or more.
+    """
+    on_gpu = layers_on_gpu(spec, placement)
+    in_ram = on_gpu < spec.n_layers
+    if not placement.n_gpu_layers or not (in_ram or placement.n_cpu_experts):
+        return 0
+    layers = weights.part(Part.LAYERS) // 2 if in_ram else 0
+    return max(weights.part(Part.EXPERTS) * 3 // 4, layers) // spec.n_layers
 
 
 def host_bytes(spec: ModelSpec, request: Request) -> int:

@@ -16,19 +16,25 @@ class MemoryLimit:
 
     limit_bytes: int
     free_bytes: int
-    """Until a limit is reached. File pages that were not used lately count as free:
-    the kernel drops them first."""
+    """Until a limit is reached. Pages of files count as free: the kernel drops them
+    first, also those that were used twice, as a model's that was loaded before."""
 
 
 class _Files(NamedTuple):
     limit: str
     used: str
-    idle: str
-    """The line of memory.stat that counts file pages not used lately."""
+    pages: frozenset[str]
+    """The lines of memory.stat that count pages of files."""
 
 
-_V2 = _Files("memory.max", "memory.current", "inactive_file")
-_V1 = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_V2 = _Files(
+    "memory.max", "memory.current", frozenset({"active_file", "inactive_file"})
+)
+_V1 = _Files(
+    "memory.limit_in_bytes",
+    "memory.usage_in_bytes",
+    frozenset({"total_active_file", "total_inactive_file"}),
+)
 
 
 def memory_limit(root: Path = Path("/")) -> MemoryLimit | None:
@@ -88,7 +94,9 @@ def _limit(folder: Path, files: _Files) -> MemoryLimit | None:
     limit = _number(folder / files.limit)
     if limit is None:
         return None
-    used = max(0, (_number(folder / files.used) or 0) - _idle(folder, files.idle))
+    used = max(
+        0, (_number(folder / files.used) or 0) - _file_pages(folder, files.pages)
+    )
     return MemoryLimit(limit_bytes=limit, free_bytes=max(0, limit - used))
 
 
@@ -100,10 +108,9 @@ def _number(path: Path) -> int | None:
     return None
 
 
-def _idle(folder: Path, name: str) -> int:
+def _file_pages(folder: Path, names: frozenset[str]) -> int:
     with suppress(OSError, ValueError):
         text = (folder / "memory.stat").read_text("utf-8", "replace")
-        for line in text.splitlines():
-            if line.startswith(f"{name} "):
-                return max(0, int(line.split()[1]))
+        words = [line.partition(" ") for line in text.splitlines()]
+        return sum(max(0, int(number)) for name, _, number in words if name in names)
     return 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from engram_local.hardware import Hardware
 from engram_local.model_spec import ModelSpec, Part, Weights
-from engram_local.sizing.allocations import Placement, gpu_terms, total_bytes
+from engram_local.sizing.allocations import Placement, gpu_terms, ngl_of, total_bytes
 from engram_local.sizing.plan import Plan, usable_ram_bytes
 from engram_local.sizing.request import Request
 
@@ -39,7 +39,7 @@ def commands_for(
 def _ours(spec: ModelSpec, plan: Plan, request: Request, hardware: Hardware) -> Command:
     words = ["engram-local", "run", model_word(spec, plan), "-c", str(plan.n_ctx)]
     if hardware.gpus:
-        words += ["-ngl", str(plan.placement.n_gpu_layers)]
+        words += ["-ngl", str(ngl_of(spec, plan.placement))]
     if plan.placement.n_cpu_experts:
         words += ["--n-cpu-moe", str(plan.placement.n_cpu_experts)]
     if request.n_ubatch != _UBATCH:

@@ -39,7 +39,7 @@ def compute_buffer_bytes(
     n_outputs: int | None = None,
     n_copies: int = 1,
     unpacked_cache: bool = False,
-    copied_expert_bytes: int = 0,
+    copied_bytes: int = 0,
 ) -> int:
     """Return what llama.cpp reserves for its graph on each device, at most.
 
@@ -48,8 +48,8 @@ def compute_buffer_bytes(
     (llama.cpp's default; its server asks for one per sequence). n_copies: micro-batches
     in flight; llama.cpp keeps four where it splits all layers over several GPUs.
     unpacked_cache: whether one layer's cache is kept as float16 too, as flash attention
-    on a GPU does with a quantized one. copied_expert_bytes: experts of one layer, for a
-    GPU whose experts lie in RAM; they are copied there for prompts. Without flash
+    on a GPU does with a quantized one. copied_bytes: weights of one operation, for a GPU
+    beside layers or experts in RAM; they are copied there for prompts. Without flash
     attention the scores of all heads are kept, which is most of it.
     """
     n_tokens = min(n_ubatch, n_ctx)
@@ -62,8 +62,7 @@ def compute_buffer_bytes(
     attention, feed_forward = graph.attention(), graph.feed_forward()
     if unpacked_cache:
         attention += _F16 * max(map(_layer_values, spec.caches, cells), default=0)
-    # Two of three matrices at a time, and holes: 0.73 of a layer in a published load.
-    feed_forward += copied_expert_bytes * 3 // 4
+    feed_forward += copied_bytes
     peak = max(attention, feed_forward, graph.logits(n_outputs))
     if n_copies > 1:  # of what comes from another device; one of the inputs is in peak
         # Twice with experts: two published loads took 25 MiB more than one explains.

@@ -128,7 +128,7 @@ def make_plan(
     ram = ram_terms(spec, weights, request, placement)
     ram_bytes = usable_ram_bytes(hardware)
     if is_unified(hardware):
-        ram_bytes -= total_bytes(vram)
+        ram_bytes = max(0, ram_bytes - total_bytes(vram))
     near = _pace(spec, weights, request, placement, hardware, _NEAR)
     n_ctx = request.context_of(spec)
     tiers = plan_tiers(
@@ -217,7 +217,8 @@ def _crowded_bytes(
 
 
 def _asked_placement(spec: ModelSpec, n_gpu_layers: int, n_cpu_moe: int) -> Placement:
-    placement = Placement(n_gpu_layers=min(n_gpu_layers, spec.n_layers + 1))
+    n_own = max(n_gpu_layers - spec.n_drafts, min(n_gpu_layers, 1))
+    placement = Placement(n_gpu_layers=min(n_own, spec.n_layers + 1))
     n_before = spec.n_layers - layers_on_gpu(spec, placement)
     n_layers = min(n_cpu_moe, spec.n_layers) if spec.n_experts else 0
     return replace(placement, n_cpu_experts=max(n_layers - n_before, 0))

@@ -12,9 +12,16 @@ from engram_local.errors import FitError
 from engram_local.hardware import Hardware
 from engram_local.model_spec import ModelSpec
 from engram_local.settings import Settings
-from engram_local.sizing.plan import Plan, make_plan
+from engram_local.sizing.allocations import ngl_of
+from engram_local.sizing.plan import GPU_MARGIN_BYTES, Plan, make_plan
 from engram_local.sizing.request import CELL, Request, Tier
 from engram_local.units import format_bytes, format_count
+
+_BOUNDS = ("compute buffers", "driver")
+"""Terms of VRAM that may be less than the plan says."""
+
+_ALL_LAYERS = 2**31 - 1
+"""What -ngl -1 means to llama.cpp."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +45,7 @@ def prepare(spec: ModelSpec, settings: Settings, hardware: Hardware) -> Prefligh
     if hardware.gpus and settings.n_gpu_layers is None:
         settled = replace(
             settings,
-            n_gpu_layers=plan.placement.n_gpu_layers,
+            n_gpu_layers=ngl_of(spec, plan.placement),
             n_cpu_moe=max(settings.n_cpu_moe, plan.placement.n_cpu_experts),
         )
     return Preflight(settings=settled, notes=tuple(_notes(spec, plan, hardware)))
@@ -46,13 +53,14 @@ def prepare(spec: ModelSpec, settings: Settings, hardware: Hardware) -> Prefligh
 
 def request_of(settings: Settings) -> Request:
     """Return the part of the settings that sizes depend on."""
+    n_layers = settings.n_gpu_layers
     return Request(
         n_ctx=settings.n_ctx,
         n_ubatch=min(settings.n_ubatch, settings.n_batch),
         cache_type_k=settings.cache_type_k,
         cache_type_v=settings.cache_type_v,
         flash_attention=settings.flash_attention != "off",
-        n_gpu_layers=settings.n_gpu_layers,
+        n_gpu_layers=n_layers if n_layers is None or n_layers >= 0 else _ALL_LAYERS,
         n_cpu_moe=settings.n_cpu_moe,
         tier=None if settings.memory_tier == "auto" else Tier(settings.memory_tier),
     )
@@ -61,7 +69,7 @@ def request_of(settings: Settings) -> Request:
 def _check_vram(
     spec: ModelSpec, plan: Plan, request: Request, hardware: Hardware
 ) -> None:
-    if not plan.missing_vram_bytes:
+    if not _lacks_vram(plan, hardware):
         return
     free = make_plan(spec, plan.weights, replace(request, n_gpu_layers=None), hardware)
     what = (
@@ -73,8 +81,20 @@ def _check_vram(
         what += f"; one GPU lacks {missing} for its part of the layers"
     raise FitError(
         what,
-        hint=f"-ngl {free.placement.n_gpu_layers} fits, or leave -ngl out",
+        hint=f"-ngl {ngl_of(spec, free.placement)} fits, or leave -ngl out",
     )
+
+
+def _lacks_vram(plan: Plan, hardware: Hardware) -> bool:
+    """Return whether weights and caches alone are more than the GPUs have.
+
+    What else is needed is a bound, and a margin is left: layers that were asked for may
+    fit all the same, and llama.cpp says so if they do not.
+    """
+    bounds = sum(term.n_bytes for term in plan.vram if term.name in _BOUNDS)
+    if plan.vram_bytes - bounds > sum(gpu.free_bytes for gpu in hardware.gpus):
+        return True
+    return plan.crowded_bytes > bounds + GPU_MARGIN_BYTES
 
 
 def _check_ram(
@@ -126,6 +146,11 @@ def allocated_bytes(plan: Plan) -> int:
 
 def _notes(spec: ModelSpec, plan: Plan, hardware: Hardware) -> list[str]:
     notes = []
+    if plan.missing_vram_bytes:
+        notes.append(
+            f"{format_bytes(plan.vram_bytes)} of VRAM may be needed, "
+            f"{format_bytes(plan.usable_vram_bytes)} can be had: it may not load"
+        )
     n_on_gpu = plan.placement.n_gpu_layers
     if hardware.gpus and n_on_gpu <= spec.n_layers:
         notes.append(

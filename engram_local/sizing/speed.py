@@ -113,9 +113,11 @@ def prompt_time(shares: Sequence[Share], copies: Figure | None) -> Time:
     """Return the mean time of one prompt token.
 
     copies: bytes per second from RAM to the GPU. llama.cpp copies weights that lie in
-    RAM to the GPU for a large batch, where there is one; the faster way counts.
+    RAM to the GPU for a large batch, where there is one, and then computes there; the
+    faster way counts.
     """
     parts = {}
+    gpu = next((share.rates for share in shares if share.on_gpu), None)
     for share in shares:
         rates, device = share.rates, share.device
         name, compute = f"{device} compute", _over(share.token_flops, rates.flops_per_s)
@@ -124,8 +126,11 @@ def prompt_time(shares: Sequence[Share], copies: Figure | None) -> Time:
             if read.value > compute.value:
                 name = f"{device} memory bandwidth"
             compute = longer(read, compute)
-        elif share.streamed_bytes and copies is not None:
-            copied = _over(share.streamed_bytes, _spread(copies))
+        elif share.streamed_bytes and copies is not None and gpu is not None:
+            copied = sum_of(
+                _over(share.streamed_bytes, _spread(copies)),
+                _over(share.token_flops, gpu.flops_per_s),
+            )
             if copied.value < compute.value:
                 name, compute = "copies from RAM to the GPU", copied
         parts[name] = compute
@@ -147,7 +152,7 @@ def shares_of(
     """Return what each device does for a token after `depth` others, and for one of a
     prompt of that length.
 
-    None if a GPU is used of which no speed is known.
+    None if a GPU is used of which no speed is known, or if there is nothing to compute.
     """
     parts = _Parts.of(spec, placement)
     totals = _Totals.of(spec, weights, request, depth)
@@ -163,7 +168,8 @@ def shares_of(
         rates = cpu_rates(hardware.cpu, hardware.ram, weights.name)
         per_token *= placement.n_gpu_layers > 0
         shares.append(_share("processor", rest, totals, rates, per_token))
-    return shares
+    works = any(share.token_flops + share.prompt_attention_flops for share in shares)
+    return shares if works else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,6 +409,16 @@ def longer(first: Interval, second: Interval) -> Interval:
         max(first.low, second.low),
         max(first.value, second.value),
         max(first.high, second.high),
+        weakest(first.source, second.source),
+    )
+
+
+def sum_of(first: Interval, second: Interval) -> Interval:
+    """Return the time of two things that are done one after the other."""
+    return Interval(
+        first.low + second.low,
+        first.value + second.value,
+        first.high + second.high,
         weakest(first.source, second.source),
     )
 

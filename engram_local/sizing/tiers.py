@@ -12,13 +12,13 @@ computed while they are read (src/llama-impl.cpp, llama_prefetch_rows).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engram_local.figures import Figure, Interval, Source, weakest
 from engram_local.hardware import DepthRate, Drive
 from engram_local.model_spec import ModelSpec, Part, TableShape, Weights
 from engram_local.sizing.request import Tier
-from engram_local.sizing.speed import Time, longer
+from engram_local.sizing.speed import Time, longer, sum_of
 from engram_local.units import KIB
 
 BLOCK_BYTES = 4 * KIB
@@ -170,6 +170,17 @@ class _Waits:
 
     def stall(self) -> Interval | None:
         """Return how long a generated token waits."""
+        stall = self._stall()
+        if stall is None:
+            return None
+        waits = (stall.low, stall.value, stall.high)
+        return replace(stall, low=min(waits), high=max(waits))
+
+    def _stall(self) -> Interval | None:
+        """Return the waiting beside the shortest, the likely and the longest step.
+
+        The shortest step hides the least of it, so that `low` may be more than `high`.
+        """
         gather = self._gather(self._decode_reads, self._decode_reads)
         if gather is None or self._pace.decode is None:
             return None
@@ -183,16 +194,16 @@ class _Waits:
         )
 
     def decode_per_s(self) -> Interval | None:
-        stall, time = self.stall(), self._pace.decode
+        stall, time = self._stall(), self._pace.decode
         if stall is None or time is None:
             return None
-        return rate_of(_sum(time.seconds, stall))
+        return rate_of(sum_of(time.seconds, stall))
 
     def prompt_per_s(self) -> Interval | None:
         reading, time = self._prompt_reading(), self._pace.prompt
         if reading is None or time is None:
             return None
-        join = longer if self._spec.attached else _sum
+        join = longer if self._spec.attached else sum_of
         return rate_of(join(time.seconds, reading))
 
     def decode_bound(self) -> str:
@@ -258,13 +269,4 @@ def rate_of(seconds: Interval) -> Interval:
     """Return tokens per second for the seconds of one."""
     return Interval(
         1 / seconds.high, 1 / seconds.value, 1 / seconds.low, seconds.source
-    )
-
-
-def _sum(first: Interval, second: Interval) -> Interval:
-    return Interval(
-        first.low + second.low,
-        first.value + second.value,
-        first.high + second.high,
-        weakest(first.source, second.source),
     )

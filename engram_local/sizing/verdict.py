@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from engram_local.hardware import Gpu, Hardware
 from engram_local.model_spec import ModelSpec, Part
+from engram_local.sizing.allocations import ngl_of
 from engram_local.sizing.choice import Place, choose_plan, place_of
 from engram_local.sizing.plan import Plan, is_unified, longest_context, make_plan
 from engram_local.sizing.request import Request, Tier
@@ -167,7 +168,7 @@ def _other_layers(
     free = replace(request, quantization=None, n_gpu_layers=None)
     other = choose_plan(spec, free, hardware)
     if free != request and place_of(spec, other, hardware) <= place:
-        n_layers = other.placement.n_gpu_layers
+        n_layers = ngl_of(spec, other.placement)
         yield _Change(f"{other.weights.name} with -ngl {n_layers} fits", other)
 
 

@@ -259,3 +259,11 @@ def test_a_number_of_another_type_is_refused(tmp_path: Path) -> None:
     file.keys["llama.attention.head_count"] = (FLOAT32, 2.0)
     with pytest.raises(FormatError, match="head_count should be an integer"):
         read_model(file.write(tmp_path / "model.gguf"))
+
+
+def test_draft_heads_are_no_layers_but_are_counted() -> None:
+    keys = KEYS | {"nextn_predict_layers": 1}
+    spec = describe(make_header("glm4moe", keys, {**EMBEDDING, **LAYERS, **HEAD}))
+    assert (spec.n_layers, spec.n_drafts) == (1, 1)
+    plain = describe(make_header("llama", KEYS, {**EMBEDDING, **LAYERS, **HEAD}))
+    assert (plain.n_layers, plain.n_drafts) == (2, 0)

@@ -52,14 +52,24 @@ def test_processors_and_their_helpers_are_left_out(
         Registry(
             (b"BLAS", b"OpenBLAS", ACCELERATOR, 0, 0),
             (b"CUDA0", b"NVIDIA GeForce RTX 4090", GPU, 20 * GIB, 24 * GIB),
-            (b"Vulkan1", b"AMD Radeon Graphics", INTEGRATED, 1, 2),
             (b"CPU", b"AMD EPYC", CPU, 8, 8),
         ),
     )
-    assert [device.name for device in found] == ["CUDA0", "Vulkan1"]
-    assert [device.kind for device in found] == [Kind.GPU, Kind.INTEGRATED]
+    assert [(device.name, device.kind) for device in found] == [("CUDA0", Kind.GPU)]
     assert found[0].description == "NVIDIA GeForce RTX 4090"
     assert (found[0].free_bytes, found[0].total_bytes) == (20 * GIB, 24 * GIB)
+
+
+def test_integrated_gpus_count_where_there_is_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As llama.cpp chooses: a model beside a card does not go to system RAM."""
+    own = (b"Vulkan0", b"AMD Radeon RX 7900 XTX", GPU, 20 * GIB, 24 * GIB)
+    shared = (b"Vulkan1", b"AMD Radeon Graphics", INTEGRATED, 8 * GIB, 16 * GIB)
+    both = seen(monkeypatch, Registry(shared, own))
+    assert [device.name for device in both] == ["Vulkan0"]
+    (alone,) = seen(monkeypatch, Registry(shared))
+    assert alone.kind is Kind.INTEGRATED
 
 
 def test_names_may_be_missing_or_no_text(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from engram_local.sizing.allocations import (
     Placement,
     best_placement,
     bytes_of_gpus,
+    compute_bytes,
     gpu_terms,
     layers_on_gpu,
     ram_terms,
@@ -226,3 +227,22 @@ def test_a_larger_gpu_gets_more_layers() -> None:
     sizes = [12 * GIB, 24 * GIB]
     small, large = bytes_of_gpus(DENSE, DENSE.weights[0], Request(), everything, sizes)
     assert small < large
+
+
+def test_weights_in_ram_are_copied_for_prompts_wherever_they_are_left() -> None:
+    """Not only where experts were left there alone: llama.cpp copies all that is."""
+
+    def compute(spec: ModelSpec, placement: Placement) -> int:
+        args = (spec, spec.weights[0], Request(), placement)
+        return compute_bytes(*args, n_gpus=1)
+
+    experts = MOE.weights[0].part(Part.EXPERTS)
+    whole = compute(MOE, Placement(n_gpu_layers=49))
+    copied = compute(MOE, Placement(n_gpu_layers=49, n_cpu_experts=1))
+    assert compute(MOE, Placement(n_gpu_layers=48)) == copied > whole
+    assert copied - whole <= experts * 3 // 4 // 48
+    # Logits are the peak of this one where no weights are copied.
+    few = replace(DENSE, vocab_size=1000)
+    layer = few.weights[0].part(Part.LAYERS) // 32
+    whole = compute(few, Placement(n_gpu_layers=33))
+    assert compute(few, Placement(n_gpu_layers=20)) == whole + layer // 2

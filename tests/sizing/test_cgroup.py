@@ -30,9 +30,10 @@ def test_a_limit_and_what_is_left_of_it(tmp_path: Path) -> None:
     assert (limit.limit_bytes, limit.free_bytes) == (8 * GIB, 5 * GIB)
 
 
-def test_file_pages_not_used_lately_are_free(tmp_path: Path) -> None:
+def test_file_pages_are_free(tmp_path: Path) -> None:
+    """A model that was loaded twice fills the group with pages that are active."""
     mountinfo(tmp_path, V2)
-    stat = f"anon 5\nactive_file 7\ninactive_file {2 * GIB}\n"
+    stat = f"anon 5\nactive_file {GIB}\ninactive_file {GIB}\nunevictable 9\n"
     v2(tmp_path, "/a", memory_max=f"{8 * GIB}", memory_current=f"{3 * GIB}")
     write(tmp_path / "sys/fs/cgroup/a/memory.stat", stat)
     limit = memory_limit(tmp_path)

@@ -99,7 +99,7 @@ def test_quantized_cache_is_unpacked_for_attention() -> None:
 
 
 def test_experts_in_ram_are_copied() -> None:
-    assert bound(spec_8b(), copied_expert_bytes=400) == bound(spec_8b()) + 300
+    assert bound(spec_8b(), copied_bytes=400) == bound(spec_8b()) + 400
 
 
 def test_batch_is_no_longer_than_the_context() -> None:

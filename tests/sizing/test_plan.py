@@ -8,6 +8,7 @@ import pytest
 
 from engram_local.errors import FitError, UsageError
 from engram_local.hardware import Hardware
+from engram_local.model_spec import Part
 from engram_local.settings import Settings
 from engram_local.sizing.allocations import bytes_of_gpus
 from engram_local.sizing.choice import Place, choose_plan, place_of
@@ -89,9 +90,14 @@ def test_one_full_gpu_among_roomy_ones_is_too_much() -> None:
     plan = make_plan(MOE, weights, request, replace(DESKTOP, gpus=tuple(gpus)))
     assert plan.vram_bytes < plan.usable_vram_bytes
     assert plan.missing_vram_bytes == plan.crowded_bytes > 0 and not plan.fits
+
+
+def test_a_gpu_that_gets_all_the_experts_is_refused() -> None:
+    """The first 24 layers leave theirs in RAM, 31.5 GiB of the others go to one card."""
+    large = replace(MOE, weights=MOE.weights[1:])
+    settings = Settings(n_gpu_layers=49, n_cpu_moe=24)
     with pytest.raises(FitError, match="one GPU lacks"):
-        settings = Settings(n_gpu_layers=49)
-        prepare(MOE, settings, replace(DESKTOP, gpus=tuple(gpus)))
+        prepare(large, settings, replace(DESKTOP, gpus=DESKTOP.gpus * 2))
 
 
 def test_experts_in_ram_empty_the_first_gpus_only() -> None:
@@ -201,3 +207,19 @@ def test_nonsense_requests_are_refused() -> None:
             Request(**request)
     with pytest.raises(UsageError, match="q3"):
         Request(cache_type_k="q3")
+
+
+def test_a_file_without_layers_has_no_speed() -> None:
+    """Only a broken or made-up file: a number is not invented for it."""
+    weights = replace(DENSE.weights[0], parts={Part.EMBEDDING: GIB})
+    empty = replace(DENSE, caches=(), weights=(weights,))
+    plan = make_plan(empty, weights, Request(n_gpu_layers=0), DESKTOP)
+    assert plan.decode_per_s is None and plan.prompt_per_s is None
+
+
+def test_shared_memory_that_is_overdrawn_leaves_nothing() -> None:
+    gpu = replace(DESKTOP.gpus[0], unified=True, vram_bytes=4 * GIB, free_bytes=4 * GIB)
+    shared = replace(with_sizes(DESKTOP, vram_gib=4, ram_gib=4), gpus=(gpu,))
+    plan = make_plan(MOE, MOE.weights[0], Request(n_gpu_layers=49), shared)
+    assert plan.usable_ram_bytes == 0
+    assert not plan.fits and plan.missing_vram_bytes

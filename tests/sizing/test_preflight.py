@@ -18,7 +18,7 @@ from engram_local.sizing.preflight import (
     prepare,
     request_of,
 )
-from engram_local.sizing.request import Tier
+from engram_local.sizing.request import Request, Tier
 from engram_local.sizing.verdict import with_ram, with_vram
 from engram_local.units import GIB
 from tests.sizing.samples import DENSE, DESKTOP, LAPTOP, MOE, SMALL
@@ -84,7 +84,8 @@ def test_as_many_layers_as_fit_are_chosen_and_told() -> None:
         "processor",
     )
     one_more = replace(Settings(), n_gpu_layers=n_layers + 1)
-    refused(DENSE, one_more, SMALL_GPU)
+    (_, may_fail) = sorted(prepare(DENSE, one_more, SMALL_GPU).notes)
+    assert may_fail.endswith("it may not load")
 
 
 def test_experts_that_do_not_fit_stay_in_ram_and_are_told() -> None:
@@ -103,7 +104,8 @@ def test_experts_that_were_to_stay_in_ram_count() -> None:
     flight = prepare(MOE, asked, DESKTOP)
     assert flight.settings == asked
     assert flight.notes[0] == f"the experts of {n_experts} of 48 layers stay in RAM"
-    refused(MOE, replace(asked, n_cpu_moe=n_experts - 1), DESKTOP)
+    more = prepare(MOE, replace(asked, n_cpu_moe=n_experts - 1), DESKTOP)
+    assert more.notes[0].endswith("it may not load")
     # Only the last 10 layers are on the GPU; those before are in RAM anyway.
     some = prepare(MOE, Settings(n_gpu_layers=11, n_cpu_moe=38), DESKTOP)
     assert not any("experts" in note for note in some.notes)
@@ -187,3 +189,52 @@ def test_mapped_files_are_not_allocated() -> None:
     assert allocated_bytes(plan) == (
         names["KV cache"] + names["compute buffers"] + names["process"]
     )
+
+
+def test_draft_heads_count_as_layers_that_are_asked_for() -> None:
+    """llama.cpp counts from the last block; else the first layers stay in RAM."""
+    drafts = replace(DENSE, n_drafts=1)
+    assert prepare(drafts, Settings(), DESKTOP).settings.n_gpu_layers == 34
+    request = request_of(Settings(n_gpu_layers=34))
+    assert make_plan(drafts, DENSE.weights[0], request, DESKTOP).placement == (
+        make_plan(DENSE, DENSE.weights[0], Request(), DESKTOP).placement
+    )
+    for asked, n_layers in ((0, 0), (1, 1), (2, 1), (3, 2), (99, 33)):
+        plan = make_plan(drafts, DENSE.weights[0], Request(n_gpu_layers=asked), DESKTOP)
+        assert plan.placement.n_gpu_layers == n_layers
+
+
+def test_a_negative_number_of_layers_is_all_of_them() -> None:
+    """As llama.cpp takes it, and many people write it."""
+    flight = prepare(DENSE, Settings(n_gpu_layers=-1), DESKTOP)
+    assert flight == Preflight(settings=Settings(n_gpu_layers=-1), notes=())
+    refused(DENSE, Settings(n_gpu_layers=-1), SMALL_GPU)
+
+
+@pytest.mark.parametrize("n_gpus", [1, 2])
+def test_layers_that_were_asked_for_are_refused_only_if_they_cannot_fit(
+    n_gpus: int,
+) -> None:
+    """Compute buffers and the driver's share are bounds, which others stay below."""
+
+    def gpus_of(n_bytes: int) -> Hardware:
+        return replace(DESKTOP, gpus=with_vram(DESKTOP, n_bytes).gpus * n_gpus)
+
+    asked = Settings(n_gpu_layers=33)
+    plan = make_plan(DENSE, DENSE.weights[0], request_of(asked), gpus_of(80 * GIB))
+    sure = sum(
+        term.n_bytes for term in plan.vram if term.name in ("weights", "KV cache")
+    )
+    flight = prepare(DENSE, asked, gpus_of(plan.vram_bytes // n_gpus))
+    assert flight.settings == asked
+    assert any("it may not load" in note for note in flight.notes)
+    refused(DENSE, asked, gpus_of(sure // n_gpus - 1))
+    assert not prepare(DENSE, asked, gpus_of(80 * GIB)).notes
+
+
+def test_shared_memory_that_others_use_now_is_no_reason_to_refuse() -> None:
+    """Mapped weights take the place of pages that nobody needs."""
+    ram = replace(DESKTOP.ram, total_bytes=16 * GIB, available_bytes=4 * GIB)
+    gpu = replace(DESKTOP.gpus[0], unified=True, free_bytes=12 * GIB)
+    busy = replace(DESKTOP, ram=ram, gpus=(gpu,))
+    assert prepare(DENSE, Settings(n_gpu_layers=33), busy).notes

@@ -115,6 +115,14 @@ def test_a_large_batch_copies_weights_to_the_gpu_where_that_is_faster() -> None:
     assert copied.bound == "copies from RAM to the GPU"
 
 
+def test_what_was_copied_to_the_gpu_is_computed_there() -> None:
+    """No copying, however fast, makes layers in RAM faster than those in VRAM."""
+    some = shares(DENSE, DESKTOP, Placement(n_gpu_layers=17))
+    whole = shares(DENSE, DESKTOP, Placement(n_gpu_layers=33))
+    endless = prompt_time(some, Figure(1e18, Source.DATASHEET)).seconds
+    assert endless.value > 0.99 * prompt_time(whole, None).seconds.value
+
+
 def test_a_short_prompt_reads_all_experts_for_few_tokens() -> None:
     parts = shares(MOE, DESKTOP, Placement(n_gpu_layers=49), depth=32)
     time = prompt_time(parts, None)

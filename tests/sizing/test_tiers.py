@@ -144,3 +144,18 @@ def test_a_drive_below_its_least_depth_is_slower() -> None:
     assert rate is not None
     assert 50e3 < rate.value < 100e3
     assert rate.source is Source.ESTIMATED
+
+
+def test_the_interval_of_waiting_is_in_order() -> None:
+    """A fast step hides less: the longest waiting is beside the shortest step."""
+    table = replace(MOE.tables[0], layer_id=14)
+    spec = replace(MOE, attached=True, tables=(table,))
+    plan = tiers(spec, PACE, drive(d1=1000, d64=1000), 0)[Tier.DIRECT]
+    stall, rate = plan.stall_s, plan.decode_per_s
+    assert stall is not None and rate is not None
+    gather = reads_of_token(spec, spec.weights[0], in_prompt=False) / 1000
+    assert stall.low == pytest.approx(max(0, gather - 0.05 * 14 / 48))
+    assert stall.high == pytest.approx(gather - 0.02 * 14 / 48)
+    assert stall.low < stall.value < stall.high
+    assert 1 / rate.high == pytest.approx(0.02 + stall.high)
+    assert 1 / rate.low == pytest.approx(0.05 + stall.low)
