@@ -128,6 +128,14 @@ class Gpu:
     unified: bool = False
     """Whether its memory is the system's RAM."""
 
+    @property
+    def maps_files(self) -> bool:
+        """Whether llama.cpp maps files beside it; else weights are read into RAM.
+
+        It does not beside integrated ones (caps.mmap_support), but for Apple's.
+        """
+        return not self.unified or "apple" in self.name.lower()
+
     source: Source = Source.MEASURED
     """Of its sizes: found on this machine, or given."""
 

@@ -48,9 +48,9 @@ def compute_buffer_bytes(
     (llama.cpp's default; its server asks for one per sequence). n_copies: micro-batches
     in flight; llama.cpp keeps four where it splits all layers over several GPUs.
     unpacked_cache: whether one layer's cache is kept as float16 too, as flash attention
-    on a GPU does with a quantized one. copied_bytes: weights of one operation, for a GPU
-    beside layers or experts in RAM; they are copied there for prompts. Without flash
-    attention the scores of all heads are kept, which is most of it.
+    on a GPU does with a quantized one. copied_bytes: weights of one operation, for a
+    GPU beside layers or experts in RAM; they are copied there for prompts. Without
+    flash attention the scores of all heads are kept, which is most of it.
     """
     n_tokens = min(n_ubatch, n_ctx)
     cells = [

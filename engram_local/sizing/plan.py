@@ -132,7 +132,12 @@ def make_plan(
     near = _pace(spec, weights, request, placement, hardware, _NEAR)
     n_ctx = request.context_of(spec)
     tiers = plan_tiers(
-        spec, weights, near, hardware.drive, ram_bytes - total_bytes(ram)
+        spec,
+        weights,
+        near,
+        hardware.drive,
+        ram_bytes - total_bytes(ram),
+        maps_files=all(gpu.maps_files for gpu in hardware.gpus),
     )
     return Plan(
         weights=weights,
@@ -226,7 +231,8 @@ def _asked_placement(spec: ModelSpec, n_gpu_layers: int, n_cpu_moe: int) -> Plac
 
 def _choose_tier(tiers: tuple[TierPlan, ...], asked: Tier | None) -> TierPlan | None:
     by_name = {plan.tier: plan for plan in tiers}
-    return by_name.get(asked or Tier.MMAP, by_name.get(Tier.MMAP))
+    order = (asked or Tier.MMAP, Tier.MMAP, Tier.RAM)
+    return next((by_name[tier] for tier in order if tier in by_name), None)
 
 
 def _pace(

@@ -107,10 +107,13 @@ def _check_ram(
         return
     table_bytes = plan.tier.resident_bytes if plan.tier else 0
     if table_bytes and needed_bytes - table_bytes <= available_bytes:
+        mapped = any(tier.tier is Tier.MMAP for tier in plan.tiers)
         raise FitError(
             f"the table in RAM takes {format_bytes(table_bytes)}, "
             f"{format_bytes(available_bytes - needed_bytes + table_bytes)} are free",
-            hint="--memory-tier mmap reads its rows from the drive",
+            hint="--memory-tier mmap reads its rows from the drive"
+            if mapped
+            else "llama.cpp maps no files beside an integrated GPU; try a smaller one",
         )
     n_ctx = _shorter_context(spec, plan, request, hardware)
     raise FitError(

@@ -105,16 +105,27 @@ def _rows_of(table: TableShape, *, in_prompt: bool) -> float:
 
 
 def plan_tiers(
-    spec: ModelSpec, weights: Weights, pace: Pace, drive: Drive, spare_bytes: int
+    spec: ModelSpec,
+    weights: Weights,
+    pace: Pace,
+    drive: Drive,
+    spare_bytes: int,
+    *,
+    maps_files: bool = True,
 ) -> tuple[TierPlan, ...]:
     """Return a plan for each tier of this model; empty if it has no table.
 
-    spare_bytes: RAM that is left when all else has been allocated.
+    spare_bytes: RAM that is left when all else has been allocated. maps_files: whether
+    llama.cpp maps a table of the model's own; if not, it reads all of it into RAM.
     """
     table_bytes = weights.part(Part.TABLE)
     if not table_bytes:
         return ()
-    tiers = [Tier.RAM, Tier.MMAP, *([Tier.DIRECT] if spec.attached else [])]
+    tiers = [Tier.RAM]
+    if maps_files or spec.attached:
+        tiers.append(Tier.MMAP)
+    if spec.attached:
+        tiers.append(Tier.DIRECT)
     part = min(max(spare_bytes, 0) / table_bytes, 1.0)
     missing = {
         Tier.RAM: (0.0, 0.0, 0.0),

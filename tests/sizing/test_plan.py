@@ -93,7 +93,7 @@ def test_one_full_gpu_among_roomy_ones_is_too_much() -> None:
 
 
 def test_a_gpu_that_gets_all_the_experts_is_refused() -> None:
-    """The first 24 layers leave theirs in RAM, 31.5 GiB of the others go to one card."""
+    """The first 24 layers leave theirs in RAM, those of the others go to one card."""
     large = replace(MOE, weights=MOE.weights[1:])
     settings = Settings(n_gpu_layers=49, n_cpu_moe=24)
     with pytest.raises(FitError, match="one GPU lacks"):
@@ -223,3 +223,20 @@ def test_shared_memory_that_is_overdrawn_leaves_nothing() -> None:
     plan = make_plan(MOE, MOE.weights[0], Request(n_gpu_layers=49), shared)
     assert plan.usable_ram_bytes == 0
     assert not plan.fits and plan.missing_vram_bytes
+
+
+def test_beside_an_integrated_gpu_a_table_lies_in_ram() -> None:
+    """llama.cpp maps no files there; only Apple's, and our own tables, are mapped."""
+
+    def tiers(name: str, *, attached: bool = False) -> list[Tier]:
+        gpu = replace(DESKTOP.gpus[0], name=name, unified=True)
+        spec = replace(MOE, attached=attached)
+        shared = replace(DESKTOP, gpus=(gpu,))
+        plan = make_plan(spec, spec.weights[0], Request(), shared)
+        taken = Tier.RAM if len(plan.tiers) == 1 else Tier.MMAP
+        assert plan.tier is not None and plan.tier.tier is taken
+        return [plan.tier for plan in plan.tiers]
+
+    assert tiers("Radeon 8060S") == [Tier.RAM]
+    assert tiers("Apple M4") == [Tier.RAM, Tier.MMAP]
+    assert tiers("GB10", attached=True) == [Tier.RAM, Tier.MMAP, Tier.DIRECT]

@@ -238,3 +238,10 @@ def test_shared_memory_that_others_use_now_is_no_reason_to_refuse() -> None:
     gpu = replace(DESKTOP.gpus[0], unified=True, free_bytes=12 * GIB)
     busy = replace(DESKTOP, ram=ram, gpus=(gpu,))
     assert prepare(DENSE, Settings(n_gpu_layers=33), busy).notes
+
+
+def test_a_table_that_cannot_be_mapped_is_not_said_to_be() -> None:
+    ram = replace(DESKTOP.ram, total_bytes=32 * GIB, available_bytes=20 * GIB)
+    gpu = replace(DESKTOP.gpus[0], name="Radeon 8060S", unified=True)
+    error = refused(MOE, Settings(), replace(DESKTOP, ram=ram, gpus=(gpu,)))
+    assert "--memory-tier" not in (error.hint or "")

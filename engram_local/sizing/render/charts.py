@@ -167,7 +167,8 @@ def speed_charts(model: ModelReport, drive: Drive, name: str) -> Iterator[Chart]
     """Yield tokens per second of answer and prompt by the part of rows in RAM."""
     plan = model.plan
     known = plan.near.decode_per_s and plan.near.prompt_per_s
-    if not plan.tiers or not drive.reads or not known:
+    can_read = any(tier.tier is not Tier.RAM for tier in plan.tiers) and drive.reads
+    if not can_read or not known:
         return
     hits = [n / 20 for n in range(21)]
     rates = [

@@ -240,3 +240,9 @@ def test_memory_of_a_huge_model_is_drawn_above_its_limit() -> None:
         if e.attrib["class"] == "limit"
     )
     assert stack_at(ram, RIGHT) < float(limit.attrib["y1"])
+
+
+def test_a_table_that_is_always_in_ram_needs_no_chart_of_hits() -> None:
+    gpu = replace(DESKTOP.gpus[0], name="Radeon 8060S", unified=True)
+    (model,) = report_of(MOE, hardware=replace(DESKTOP, gpus=(gpu,))).models
+    assert list(speed_charts(model, DESKTOP.drive, "")) == []
