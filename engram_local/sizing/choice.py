@@ -12,6 +12,9 @@ from engram_local.sizing.request import Request, choose_weights
 _GOOD_BITS = 5.2
 """Per weight, what Q4_K_M takes: more is slower, less is worse."""
 
+_POOR_BITS = 3.0
+"""Per weight; so much is lost below it that the next slower place is as good."""
+
 
 class Place(IntEnum):
     """Where the computing weights lie, fastest first."""
@@ -37,8 +40,8 @@ def choose_plan(spec: ModelSpec, request: Request, hardware: Hardware) -> Plan:
     """Return the plan to recommend, of the weights that were asked for or of any.
 
     The best place; there, of those that the drive has space for, the largest of at most
-    5.2 bits per weight, else the smallest.
-    Raises UsageError if the weights that were asked for are not known.
+    5.2 bits per weight, else the smallest. Less than 3 bits count as a place further
+    down. Raises UsageError if the weights that were asked for are not known.
     """
     plans = plans_of(spec, request, hardware)
     return min(plans, key=lambda plan: _rank(spec, plan, hardware))
@@ -54,6 +57,8 @@ def plans_of(spec: ModelSpec, request: Request, hardware: Hardware) -> list[Plan
 def _rank(spec: ModelSpec, plan: Plan, hardware: Hardware) -> tuple[float, ...]:
     place = place_of(spec, plan, hardware)
     bits = bits_per_weight(spec, plan.weights)
+    if place is not Place.NOWHERE and bits < _POOR_BITS:
+        place = Place(min(place + 1, Place.LAYERS_IN_RAM))
     no_space = plan.missing_disk_bytes > 0
     if place is Place.NOWHERE or no_space or bits > _GOOD_BITS:
         return (place, no_space, 1, bits)

@@ -188,8 +188,22 @@ def test_weights_are_chosen_by_place_then_by_quality() -> None:
     assert choose_plan(MOE, Request(), DESKTOP).weights.name == "Q4_K"
     little = with_sizes(DESKTOP, vram_gib=12, ram_gib=40)
     assert choose_plan(MOE, Request(), little).weights.name == "Q2_0"
+    # Of 2.4 bits all in VRAM, of 4.7 with experts in RAM: as fast is not as good.
     large = with_sizes(DESKTOP, vram_gib=40, ram_gib=64)
-    assert choose_plan(MOE, Request(), large).weights.name == "Q2_0"  # all in VRAM
+    assert choose_plan(MOE, Request(), large).weights.name == "Q4_K"
+
+
+def test_a_faster_place_goes_before_more_bits() -> None:
+    many = DENSE.weights[0]
+    less = {part: n_bytes * 8 // 10 for part, n_bytes in many.parts.items()}
+    both = replace(DENSE, weights=(replace(many, name="Q3_K", parts=less), many))
+
+    def chosen(vram_gib: float) -> str:
+        hardware = with_sizes(DESKTOP, vram_gib=vram_gib, ram_gib=64)
+        return choose_plan(both, Request(), hardware).weights.name
+
+    assert chosen(6) == "Q3_K"  # Q4_K_M would leave layers in RAM
+    assert chosen(8) == "Q4_K_M"
 
 
 def test_weights_that_were_asked_for_are_taken() -> None:
