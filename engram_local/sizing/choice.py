@@ -39,9 +39,10 @@ def place_of(spec: ModelSpec, plan: Plan, hardware: Hardware) -> Place:
 def choose_plan(spec: ModelSpec, request: Request, hardware: Hardware) -> Plan:
     """Return the plan to recommend, of the weights that were asked for or of any.
 
-    The best place; there, of those that the drive has space for, the largest of at most
-    5.2 bits per weight, else the smallest. Less than 3 bits count as a place further
-    down. Raises UsageError if the weights that were asked for are not known.
+    The best place, where less than 3 bits count as a place further down; there, of
+    those that the drive has space for, the largest of at most 5.2 bits per weight,
+    else the smallest. Raises UsageError if the weights that were asked for are not
+    known.
     """
     plans = plans_of(spec, request, hardware)
     return min(plans, key=lambda plan: _rank(spec, plan, hardware))

@@ -193,7 +193,7 @@ def _more_ram(hardware: Hardware) -> Iterator[tuple[int, Hardware]]:
 def _bigger_gpus(
     spec: ModelSpec, request: Request, hardware: Hardware, place: Place
 ) -> Iterator[_Change]:
-    most = max((gpu.vram_bytes for gpu in hardware.gpus), default=0)
+    most = sum(gpu.vram_bytes for gpu in hardware.gpus)
     for n_gib in _VRAM_SIZES_GIB:
         if n_gib * GIB <= most:
             continue

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from engram_local.figures import Source
 from engram_local.hardware import Hardware
 from engram_local.model_spec import ModelSpec
 from engram_local.sizing.choice import Place, choose_plan, place_of
@@ -130,11 +131,14 @@ def test_a_full_drive_binds_and_free_space_lets_it_fit() -> None:
 
 
 def test_weights_that_the_drive_has_space_for_are_preferred() -> None:
-    smallest, largest = MOE.weights
-    free = (smallest.file_bytes + largest.file_bytes) // 2
+    large = replace(DENSE.weights[0], source=Source.PUBLISHED)
+    less = {part: n_bytes * 8 // 10 for part, n_bytes in large.parts.items()}
+    small = replace(large, name="Q3_K", parts=less, file_bytes=sum(less.values()))
+    both = replace(DENSE, weights=(small, large))
+    free = (small.file_bytes + large.file_bytes) // 2
     full = replace(DESKTOP, drive=replace(DESKTOP.drive, free_bytes=free))
-    assert choose_plan(MOE, Request(), DESKTOP).weights is largest
-    assert choose_plan(MOE, Request(), full).weights is smallest
+    assert choose_plan(both, Request(), DESKTOP).weights is large
+    assert choose_plan(both, Request(), full).weights is small
 
 
 def test_too_little_of_both_is_told_in_one_sentence() -> None:
