@@ -76,9 +76,9 @@ def closest_cards(name: str) -> list[str]:
     """Return the names of cards that a misspelled name may mean, best first."""
     names = {card.lower(): card for card in card_names()}
     wanted = name.rsplit("/", 1)[-1].lower()
+    longer = sorted((card for card in names if wanted and wanted in card), key=len)
     close = get_close_matches(wanted, names)
-    longer = [card for card in names if wanted and wanted in card]  # "qwen"
-    return [names[card] for card in dict.fromkeys([*close, *longer])]
+    return [names[card] for card in dict.fromkeys([*longer, *close])]
 
 
 def _cards() -> dict[str, Path]:

@@ -192,7 +192,7 @@ def _print(args: argparse.Namespace, report: Report) -> None:
 def _print_text(report: Report) -> None:
     from engram_local.sizing.render.text import render_text
 
-    is_terminal = sys.stdout.isatty()
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if is_terminal else _PIPE_COLUMNS
     color = is_terminal and "NO_COLOR" not in os.environ
     width = max(_LEAST_COLUMNS, min(width, _MOST_COLUMNS))

@@ -240,3 +240,15 @@ def test_declaring_flags_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_without_a_stdout_nothing_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)  # as Python sets it for `>&-`
+    assert main(["size", "Qwen3-8B"]) == 0
+
+
+def test_a_part_of_a_name_means_those_that_have_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["size", "qwen3.8"]) == 3
+    assert "did you mean Qwen3.8-Flash-Next" in capsys.readouterr().err
