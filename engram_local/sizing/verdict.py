@@ -135,7 +135,8 @@ def _changes(
         yield from _ram_for_table(spec, plan, request, hardware)
     elif place > Place.ALL:
         yield from _other_layers(spec, request, hardware, Place(place - 1))
-        yield from _bought_changes(spec, request, hardware, Place.ALL)
+        same = replace(request, quantization=plan.weights.name)  # faster, not worse
+        yield from _bought_changes(spec, same, hardware, Place.ALL)
     elif not hardware.gpus and _is_slow(plan):
         yield from _bigger_gpus(spec, request, hardware, Place.ALL)
 
