@@ -117,7 +117,7 @@ def _add_context_arguments(group: argparse._ArgumentGroup) -> None:
         dest="n_gpu_layers",
         type=int,
         metavar="N",
-        help="layers on the GPU (default: all, where there is one)",
+        help="layers on the GPU (default: as many as fit; -1 = all)",
     )
     add(
         "-ncmoe",

@@ -82,7 +82,7 @@ def _add_request_arguments(group: argparse._ArgumentGroup) -> None:
         dest="n_gpu_layers",
         type=int,
         metavar="N",
-        help="layers on the GPU (default: as many as fit)",
+        help="layers on the GPU (default: as many as fit; -1 = all)",
     )
     group.add_argument(
         "--memory-tier",
@@ -143,7 +143,7 @@ def _specs(args: argparse.Namespace) -> list[ModelSpec]:
 
 
 def _request(args: argparse.Namespace) -> Request:
-    from engram_local.sizing.request import Request, Tier
+    from engram_local.sizing.request import Request, Tier, gpu_layers
 
     return Request(
         n_ctx=args.n_ctx,
@@ -151,7 +151,7 @@ def _request(args: argparse.Namespace) -> Request:
         cache_type_k=args.cache_type_k or "f16",
         cache_type_v=args.cache_type_v or "f16",
         quantization=args.quant,
-        n_gpu_layers=args.n_gpu_layers,
+        n_gpu_layers=gpu_layers(args.n_gpu_layers),
         tier=None if args.memory_tier is None else Tier(args.memory_tier),
     )
 

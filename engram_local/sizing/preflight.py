@@ -14,14 +14,11 @@ from engram_local.model_spec import ModelSpec
 from engram_local.settings import Settings
 from engram_local.sizing.allocations import ngl_of
 from engram_local.sizing.plan import GPU_MARGIN_BYTES, Plan, make_plan
-from engram_local.sizing.request import CELL, Request, Tier
+from engram_local.sizing.request import CELL, Request, Tier, gpu_layers
 from engram_local.units import format_bytes, format_count
 
 _BOUNDS = ("compute buffers", "driver")
 """Terms of VRAM that may be less than the plan says."""
-
-_ALL_LAYERS = 2**31 - 1
-"""What -ngl -1 means to llama.cpp."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,14 +50,13 @@ def prepare(spec: ModelSpec, settings: Settings, hardware: Hardware) -> Prefligh
 
 def request_of(settings: Settings) -> Request:
     """Return the part of the settings that sizes depend on."""
-    n_layers = settings.n_gpu_layers
     return Request(
         n_ctx=settings.n_ctx,
         n_ubatch=min(settings.n_ubatch, settings.n_batch),
         cache_type_k=settings.cache_type_k,
         cache_type_v=settings.cache_type_v,
         flash_attention=settings.flash_attention != "off",
-        n_gpu_layers=n_layers if n_layers is None or n_layers >= 0 else _ALL_LAYERS,
+        n_gpu_layers=gpu_layers(settings.n_gpu_layers),
         n_cpu_moe=settings.n_cpu_moe,
         tier=None if settings.memory_tier == "auto" else Tier(settings.memory_tier),
     )

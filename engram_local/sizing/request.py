@@ -16,6 +16,10 @@ CELL = 256
 """llama.cpp rounds a context up to this many tokens (llama-context.cpp)."""
 
 
+_ALL_LAYERS = 2**31 - 1
+"""More than any model has."""
+
+
 class Tier(StrEnum):
     """Where rows are read from."""
 
@@ -96,6 +100,11 @@ class Request:
         asked = DEFAULT_CONTEXT if self.n_ctx is None else self.n_ctx
         n_ctx = min(asked or spec.context_length, spec.context_length)
         return round_context(n_ctx)
+
+
+def gpu_layers(asked: int | None) -> int | None:
+    """Return -ngl as a number of layers: below zero it means all, as for llama.cpp."""
+    return asked if asked is None or asked >= 0 else _ALL_LAYERS
 
 
 def round_context(n_tokens: int) -> int:

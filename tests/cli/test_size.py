@@ -95,7 +95,6 @@ def fails(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> str:
         (["-c", "-5"], ["a context of -5 tokens", "-c takes 1"]),
         (["-c", "5000000000"], ["a context of 5000000000 tokens", "-c takes 1"]),
         (["-ub", "0"], ["batches of 0 tokens", "-ub takes 1 to"]),
-        (["-ngl", "-1"], ["-1 layers", "-ngl takes 0"]),
         (["--quant", "nope"], ["called 'nope'", "known are Q4_K_M, Q8_0"]),
         (["--memory", "m.gguf"], ["'Qwen3-8B' is none", "leave it out"]),
         (["Qwen3-30B-A3B", "--memory", "m.gguf"], ["belongs to one model"]),
@@ -252,3 +251,13 @@ def test_a_part_of_a_name_means_those_that_have_it(
 ) -> None:
     assert main(["size", "qwen3.8"]) == 3
     assert "did you mean Qwen3.8-Flash-Next" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("asked", ["-1", "33"])
+def test_all_layers_are_asked_for_as_in_run(
+    capsys: pytest.CaptureFixture[str], asked: str
+) -> None:
+    argv = ["size", "Llama-3.1-8B", "--gpu", "3090", "--ram", "64G", "--json"]
+    assert main([*argv, "-ngl", asked]) == 0
+    (model,) = json.loads(capsys.readouterr().out)["models"]
+    assert model["plan"]["placement"]["n_gpu_layers"] == 33
