@@ -10,7 +10,7 @@ from engram_local.figures import Figure, Source
 from engram_local.hardware import Cpu, DepthRate, Drive, Gpu, Hardware, Ram
 from engram_local.sizing.datasheets import GpuSheet, find_drive, find_gpu, find_ram
 from engram_local.sizing.machine import CPU, DRIVE, GPU, RAM, gpu_of
-from engram_local.units import MIB, TIB, format_bytes
+from engram_local.units import GIB, MIB, TIB, format_bytes
 
 NO_GPU = "none"
 _MAX_GPUS = 16
@@ -152,9 +152,25 @@ def _named(sheet: GpuSheet, vram_bytes: int | None, ram: Ram) -> Gpu:
             hint="give it less, or more with --ram",
         )
     gpu = gpu_of(
-        sheet, name=sheet.name, vram_bytes=size, free_bytes=size, unified=sheet.unified
+        sheet,
+        name=sheet.name,
+        vram_bytes=size,
+        free_bytes=size if vram_bytes else _granted_bytes(sheet, size),
+        unified=sheet.unified,
     )
     return replace(gpu, source=Source.GIVEN if vram_bytes else Source.DATASHEET)
+
+
+def _granted_bytes(sheet: GpuSheet, n_bytes: int) -> int:
+    """Return what the system lets a GPU have of its memory; --vram says otherwise.
+
+    macOS two thirds of up to 32 GiB, three quarters of more, unless its setting
+    iogpu.wired_limit_mb is raised: 21.3 of 32, 47 to 49 of 64
+    (https://github.com/ggml-org/llama.cpp/pull/2011 and .../issues/1870).
+    """
+    if not sheet.name.startswith("Apple"):
+        return n_bytes
+    return n_bytes * 2 // 3 if n_bytes <= 32 * GIB else n_bytes * 3 // 4
 
 
 def _ram(found: Ram, given: Given, sheets: list[GpuSheet] | None) -> Ram:

@@ -225,14 +225,18 @@ def with_ram(hardware: Hardware, n_bytes: int) -> Hardware:
     total_bytes = hardware.ram.total_bytes
     ram = replace(hardware.ram, total_bytes=n_bytes, available_bytes=n_bytes)
     gpus = tuple(
-        _with_size(gpu, gpu.vram_bytes * n_bytes // total_bytes) if gpu.unified else gpu
+        _scaled(gpu, n_bytes / total_bytes) if gpu.unified else gpu
         for gpu in hardware.gpus
     )
     return replace(hardware, ram=ram, gpus=gpus)
 
 
-def _with_size(gpu: Gpu, n_bytes: int) -> Gpu:
-    return replace(gpu, vram_bytes=n_bytes, free_bytes=n_bytes)
+def _scaled(gpu: Gpu, factor: float) -> Gpu:
+    return replace(
+        gpu,
+        vram_bytes=int(gpu.vram_bytes * factor),
+        free_bytes=int(gpu.free_bytes * factor),
+    )
 
 
 def with_vram(hardware: Hardware, n_bytes: int) -> Hardware:

@@ -209,3 +209,14 @@ def test_notes_say_what_was_described() -> None:
 def test_what_cannot_be_is_refused_with_what_can(flags: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=r"^--\S+ is .* are possible"):
         Given(**flags)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("n_gib", "free_gib"), [(24, 16), (32, 64 / 3), (64, 48)])
+def test_macos_keeps_a_part_of_the_memory_from_the_gpu(
+    n_gib: int, free_gib: float
+) -> None:
+    (gpu,) = apply(HERE, Given(gpus=("M4 Max",), ram_bytes=n_gib * GIB)).gpus
+    assert gpu.vram_bytes == n_gib * GIB
+    assert gpu.free_bytes == int(free_gib * GIB)
+    wired = Given(gpus=("M4 Max",), ram_bytes=n_gib * GIB, vram_bytes=20 * GIB)
+    assert apply(HERE, wired).gpus[0].free_bytes == 20 * GIB
