@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from engram_local.figures import Figure, Interval, Source, weakest
 from engram_local.hardware import Compute, Cpu, Gpu, Hardware, Ram
@@ -424,11 +425,5 @@ def sum_of(first: Interval, second: Interval) -> Interval:
 
 
 def _add(parts: dict[str, Interval]) -> Time:
-    used = [part for part in parts.values() if part.value > 0]
-    seconds = Interval(
-        sum(part.low for part in used),
-        sum(part.value for part in used),
-        sum(part.high for part in used),
-        weakest(*(part.source for part in used)),
-    )
+    seconds = reduce(sum_of, [part for part in parts.values() if part.value > 0])
     return Time(seconds=seconds, bound=max(parts, key=lambda name: parts[name].value))
