@@ -93,6 +93,11 @@ class Engine:
         return self._memory
 
     @property
+    def can_leave_out_memory(self) -> bool:
+        """Whether there is a memory that is not a part of the model."""
+        return self._attached is not None and self._attached.kind == "attached"
+
+    @property
     def path(self) -> Path:
         """The backbone's file."""
         return self._backbone.path
@@ -112,6 +117,8 @@ class Engine:
         self._check_idle()
         if on and self._attached is None:
             raise UsageError("this engine was opened without a memory")
+        if not on and self._attached is not None and not self.can_leave_out_memory:
+            raise UsageError("the table is a part of this model, and always used")
         self._reset()
         self._memory = self._attached if on else None
         if self._backbone.hook is not None:
@@ -397,11 +404,13 @@ class Engine:
         if self._memory is None:
             return None
         counters = self._memory.take_counters()
+        is_native = self._memory.kind == "native"
         return MemoryStats(
+            kind=self._memory.kind,
             tier=self._memory.tier,
             rows_read=counters.rows_read,
             bytes_read=counters.bytes_read,
-            stall=summarize(counters.stalls_s),
+            stall=None if is_native else summarize(counters.stalls_s),
             n_submitted=counters.n_waits,
             n_ready=counters.n_ready,
             n_late=counters.n_waits - counters.n_ready,

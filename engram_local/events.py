@@ -13,6 +13,9 @@ from typing import Literal
 Progress = Callable[[str, float], None]
 """Called with what is being done and its part, 0 to 1."""
 
+MemoryKind = Literal["attached", "native"]
+"""Rows that we add to the hidden state; rows that llama.cpp's own graph gathers."""
+
 FinishReason = Literal["stop", "length", "context", "cancelled"]
 """End token; `max_tokens`; context full; cancelled by the user."""
 
@@ -46,11 +49,14 @@ class Timing:
 class MemoryStats:
     """What the memory did for one answer, prompt included."""
 
+    kind: MemoryKind
+
     tier: str
     rows_read: int
     bytes_read: int
-    stall: Timing
-    """Time that the forward pass waited for rows, per decode call."""
+    stall: Timing | None
+    """Time that the forward pass waited for rows, per decode call; None = it waited
+    inside llama.cpp, which does not tell."""
 
     n_submitted: int
     """Layers of decode calls that needed rows."""

@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from engram_local import catalog
-from engram_local.errors import UnsupportedError
+from engram_local.errors import UnsupportedError, UsageError
 from engram_local.events import Progress
 from engram_local.formats import deepseek41, engram_gguf
 from engram_local.formats.backbone import read_backbone
 from engram_local.formats.header import Header, read_header
+from engram_local.formats.native import read_native
 from engram_local.formats.split import read_model_header
 from engram_local.llama.hook import PythonFunction
 from engram_local.llama.runtime import Backbone
 from engram_local.memory.libc import install_bus_error_handler
-from engram_local.memory.module import MemoryModule
+from engram_local.memory.module import MemoryModule, NativeModule
+from engram_local.memory.native import NativeMemory
 from engram_local.memory.reference_memory import ReferenceMemory
 from engram_local.settings import Settings
 from engram_local.spec import BackboneSpec
@@ -30,7 +32,7 @@ from engram_local.spec import BackboneSpec
 if TYPE_CHECKING:
     from engram_local.memory.attached import AttachedMemory
 
-    Memory = AttachedMemory | ReferenceMemory
+    Memory = AttachedMemory | ReferenceMemory | NativeMemory
 
 _HAS_COMPILED_PATH = sys.platform.startswith("linux")
 """Elsewhere there are no unnamed semaphores, and the reference runs."""
@@ -62,8 +64,12 @@ def load(
     header = read_model_header(model or catalog.default_model())
     path = header.path  # of a split model, the part that llama.cpp begins with
     spec = _read_spec(header)
-    module = _read_module(path, spec, memory)
+    native = read_native(header)
+    _check_choice(path, native, memory)
     install_bus_error_handler()
+    if native is not None:
+        return _load_native(stack, path, spec, native, memory, settings, progress)
+    module = _read_module(path, spec, memory)
     backbone = Backbone(
         path,
         settings,
@@ -75,6 +81,35 @@ def load(
     if module is not None:
         attached = _attach(stack, backbone, module, settings, progress)
     return Loaded(spec=spec, backbone=backbone, memory=attached)
+
+
+def _load_native(
+    stack: ExitStack,
+    path: Path,
+    spec: BackboneSpec,
+    module: NativeModule,
+    memory: MemoryChoice,
+    settings: Settings,
+    progress: Progress | None,
+) -> Loaded:
+    report = _part_of("loading the model", progress)
+    backbone = Backbone(path, settings, progress=report)
+    stack.callback(backbone.close)
+    if memory is None:  # llama.cpp alone
+        return Loaded(spec=spec, backbone=backbone, memory=None)
+    native = NativeMemory(module, tier="mmap")
+    stack.callback(native.close)
+    return Loaded(spec=spec, backbone=backbone, memory=native)
+
+
+def _check_choice(
+    model: Path, native: NativeModule | None, memory: MemoryChoice
+) -> None:
+    if native is not None and isinstance(memory, Path):
+        raise UsageError(
+            f"{model} has a table of its own, no other memory can be added",
+            hint="leave --memory out",
+        )
 
 
 def _read_spec(header: Header) -> BackboneSpec:

@@ -55,6 +55,12 @@ class Settings:
     prefetch: bool = True
     """False: rows are read when the forward pass asks for them."""
 
+    mlock: bool = False
+    """True: a model's own table is locked in RAM, or the model is refused."""
+
+    verify_rows: bool = False
+    """True: what llama.cpp gathers from a model's own table is compared with ours."""
+
     memory_weights: str = "int8"
     """How the memory's projections are kept: int8, bf16, or f32 as in the file."""
 

@@ -92,16 +92,19 @@ class HashSpec:
     fill_id: int
     """The canonical id that a missing position reads (pad or EOS)."""
 
+    min_ngram: int = 2
+    """The shortest n-gram; 1 with a multiplier of 1 is a row per token id (Gemma)."""
+
     def __post_init__(self) -> None:
-        n_slots = (self.max_ngram - 1) * self.n_heads
-        if self.max_ngram < 2 or self.n_heads < 1:
+        if not 1 <= self.min_ngram <= self.max_ngram or self.n_heads < 1:
             raise FormatError(
-                f"an n-gram memory needs orders of at least 2 and a head, found "
-                f"maximal order {self.max_ngram} and {self.n_heads} heads"
+                f"an n-gram memory needs orders of at least {self.min_ngram} and a "
+                f"head, found maximal order {self.max_ngram} and {self.n_heads} heads"
             )
+        n_slots = len(self.orders) * self.n_heads
         if len(self.sizes) != n_slots or len(self.offsets) != n_slots:
             raise FormatError(
-                f"{self.max_ngram - 1} orders of {self.n_heads} heads need {n_slots} "
+                f"{len(self.orders)} orders of {self.n_heads} heads need {n_slots} "
                 f"sizes and offsets, found {len(self.sizes)} and {len(self.offsets)}"
             )
         numbers = (*self.multipliers, *self.sizes, *self.offsets, self.fill_id)
@@ -110,8 +113,13 @@ class HashSpec:
 
     @property
     def max_ngram(self) -> int:
-        """The longest n-gram; orders 2 .. max_ngram are hashed."""
+        """The longest n-gram: it has a multiplier for each of its positions."""
         return len(self.multipliers)
+
+    @property
+    def orders(self) -> range:
+        """Lengths of the n-grams that are hashed, in the order of their slots."""
+        return range(self.min_ngram, self.max_ngram + 1)
 
     @property
     def n_slots(self) -> int:

@@ -36,6 +36,8 @@ _SETTINGS = (
     "cache_type_v",
     "memory_tier",
     "prefetch",
+    "mlock",
+    "verify_rows",
     "memory_weights",
     "reference",
     "temperature",
@@ -73,6 +75,18 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_const",
         const=False,
         help="read rows when they are needed, for comparison",
+    )
+    group.add_argument(
+        "--mlock",
+        action="store_const",
+        const=True,
+        help="lock a model's own table in RAM, or refuse (with --memory-tier ram)",
+    )
+    group.add_argument(
+        "--verify-rows",
+        action="store_const",
+        const=True,
+        help="compare what llama.cpp gathers from a model's own table, bit for bit",
     )
     group.add_argument(
         "--memory-weights",

@@ -28,7 +28,7 @@ class Likelihood:
     token_nll: list[float]
     mean_nll: float
     mean_nll_no_memory: float | None
-    """None where there is no memory to leave out."""
+    """None where there is no memory that can be left out."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,16 +59,16 @@ def measure(
 ) -> Likelihood:
     """Score tokens in windows of `n_ctx` without overlap, the state reset between.
 
-    With a memory they are scored twice. Sums are kept in float64.
+    With a memory that can be left out they are scored twice. Sums are kept in float64.
     """
     if len(token_ids) < 2:
         raise UsageError(
             f"the text is {len(token_ids)} tokens, 2 are needed to predict one"
         )
-    had_memory = engine.memory is not None
+    compares = engine.can_leave_out_memory
     token_nll = _score(engine, token_ids, "with memory", status)
     without = None
-    if had_memory:
+    if compares:
         engine.use_memory(False)
         without = math.fsum(_score(engine, token_ids, "without memory", status))
         engine.use_memory(True)

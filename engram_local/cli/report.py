@@ -19,8 +19,9 @@ def title(engine: Engine) -> str:
     if memory is None:
         return f"{name} · no memory"
     table_bytes = memory.module.spec.table_bytes
+    what = escape_control(memory.module.path.name)
     return (
-        f"{name} · memory {escape_control(memory.module.path.name)} "
+        f"{name} · memory {'of the model' if memory.kind == 'native' else what} "
         f"({memory.tier}, {format_bytes(table_bytes)}, layers "
         f"{', '.join(map(str, memory.layer_ids))})"
     )
@@ -44,10 +45,10 @@ def timing_line(finished: Finished) -> str:
 def _memory_part(memory: MemoryStats | None) -> str:
     if memory is None:
         return "no memory"
-    return (
-        f"memory {memory.tier}, {memory.rows_read} rows, "
-        f"stall {memory.stall.p50_ms:.2f} ms"
-    )
+    rows = f"memory {memory.tier}, {memory.rows_read} rows"
+    if memory.stall is None:
+        return rows
+    return f"{rows}, stall {memory.stall.p50_ms:.2f} ms"
 
 
 def _rate(per_s: float | None) -> str:
@@ -84,11 +85,11 @@ def _memory_json(engine: Engine, memory: MemoryStats | None) -> dict[str, Any] |
     if memory is None or engine.memory is None:
         return None
     return {
-        "kind": "attached",
+        "kind": memory.kind,
         "tier": memory.tier,
         "rows_read": memory.rows_read,
         "bytes_read": memory.bytes_read,
-        "stall_ms": {"total": memory.stall.total_ms, **_timing(memory.stall)},
+        "stall_ms": _stall(memory.stall),
         "prefetch": {
             "submitted": memory.n_submitted,
             "ready": memory.n_ready,
@@ -97,6 +98,10 @@ def _memory_json(engine: Engine, memory: MemoryStats | None) -> dict[str, Any] |
         "gate": {str(layer): mean for layer, mean in memory.gate_mean.items()},
         "resident_bytes": engine.memory.resident_bytes,
     }
+
+
+def _stall(stall: Timing | None) -> dict[str, float] | None:
+    return None if stall is None else {"total": stall.total_ms, **_timing(stall)}
 
 
 def _timing(timing: Timing) -> dict[str, float]:

@@ -96,7 +96,7 @@ def _layer_facts(module: MemoryModule, line: int) -> Facts:
     layer = module.spec.layers[line]
     return {
         "layer": layer.layer_id,
-        "orders": list(range(2, layer.hash.max_ngram + 1)),
+        "orders": list(layer.hash.orders),
         "heads": layer.hash.n_heads,
         "n_rows": layer.table.n_rows,
         "row_width": layer.table.width,

@@ -9,6 +9,7 @@ from engram_local.formats.header import Header, TensorInfo
 from engram_local.formats.model_keys import ModelKeys
 from engram_local.formats.native_table import read_table_spec
 from engram_local.formats.plain_model import describe, vocab_size
+from engram_local.memory.module import NativeModule
 from engram_local.model_spec import ModelSpec, StateGroup, TableShape
 from engram_local.spec import Boundary, HashSpec, LayerSpec, MemorySpec, Window
 from engram_local.units import format_count
@@ -36,28 +37,34 @@ def read_model(header: Header) -> ModelSpec:
         n_rows=table.shape[1],
         width=table.shape[0],
         rows_per_token=constants.n_slots,
-        orders=tuple(range(2, constants.max_ngram + 1)),
+        orders=tuple(constants.orders),
         n_heads=constants.n_heads,
     )
     past = StateGroup(n_layers=1, n_bytes=_F32_BYTES * _convolution_past(keys))
     return replace(spec, tables=(shape,), states=(*spec.states, past))
 
 
-def read_memory_spec(header: Header) -> MemorySpec:
-    """Return hash and table, so that rows can be computed without llama.cpp.
+def read_native(header: Header) -> NativeModule | None:
+    """Return hash and table, so that rows can be known without llama.cpp.
 
-    The table's offset counts from the start of its tensor's file. Raises FormatError
-    where numbers are missing or contradict each other, UnsupportedError for row types
-    that are not read here.
+    None: a model without a table. Raises FormatError where numbers are missing or
+    contradict each other, UnsupportedError for row types that are not read here.
     """
     keys = ModelKeys.of(header)
+    if not keys.has("ple.layers"):
+        return None
     constants = _read_hash(keys)
+    table = _table(keys, constants.n_rows)
     layer = LayerSpec(
         layer_id=_layer_id(keys),
         hash=constants,
-        table=read_table_spec(header, _table(keys, constants.n_rows)),
+        table=read_table_spec(header, table),
     )
-    return MemorySpec(layers=(layer,), n_canonical=vocab_size(keys))
+    return NativeModule(
+        path=table.path,
+        spec=MemorySpec(layers=(layer,), n_canonical=vocab_size(keys)),
+        node="ple_embd",
+    )
 
 
 def _layer_id(keys: ModelKeys) -> int:

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 import numpy as np
 from numpy.typing import NDArray
 
+from engram_local.events import MemoryKind
 from engram_local.memory.counters import Counters, check_passed
 from engram_local.memory.forward import Forward
 from engram_local.memory.handover import (
@@ -42,6 +43,8 @@ class AttachedMemory:
     `prepare`, the decode itself with its hooks, and `check`. `address`, `state` and
     `raise_error` are what llama/hook.py calls a hook function.
     """
+
+    kind: MemoryKind = "attached"
 
     def __init__(
         self,

@@ -20,12 +20,11 @@ class RowHasher:
 
     def __init__(self, spec: HashSpec) -> None:
         self.spec = spec
-        orders = range(2, spec.max_ngram + 1)
         self.multipliers = np.array(spec.multipliers, np.uint64)
         self.sizes = np.array(spec.sizes, np.uint64)
         self.offsets = np.array(spec.offsets, np.uint64)
-        self.shifts = np.zeros((len(orders), spec.max_ngram), np.int64)
-        for line, order in enumerate(orders):
+        self.shifts = np.zeros((len(spec.orders), spec.max_ngram), np.int64)
+        for line, order in enumerate(spec.orders):
             self.shifts[line, :order] = spec.shifts(order)
 
     @property
@@ -63,6 +62,7 @@ def hash_rows(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
 ):
     """Fill `out` with the row ids of its positions; see `RowHasher.row_ids`."""
     n_orders = shifts.shape[0]
+    shortest = multipliers.shape[0] - n_orders + 1
     n_heads = sizes.shape[0] // n_orders
     window = np.empty(multipliers.shape[0], np.uint64)
     for position in range(out.shape[0]):
@@ -78,7 +78,7 @@ def hash_rows(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
             window[shift] = np.uint64(fill_id if hidden else ids[source])
         for order in range(n_orders):
             mixed = np.uint64(0)
-            for term in range(order + 2):
+            for term in range(shortest + order):
                 mixed ^= window[shifts[order, term]] * multipliers[term]
             for head in range(n_heads):
                 slot = order * n_heads + head

@@ -61,3 +61,25 @@ class MemoryModule:
     def layer_ids(self) -> tuple[int, ...]:
         """Decoder layers whose input the memory is added to."""
         return tuple(layer.layer_id for layer in self.spec.layers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeModule:
+    """A table inside a model: llama.cpp gathers its rows, this says which and where."""
+
+    path: Path
+    """The file that holds the table; of a split model, one of its parts."""
+
+    spec: MemorySpec
+    """One layer; its `layer_id` is the first that uses the rows."""
+
+    node: str
+    """Of llama.cpp's graph: where all rows of a token are, as float32."""
+
+    node_scale: float = 1.0
+    """What the rows were multiplied with there, in float32."""
+
+    @property
+    def layer_ids(self) -> tuple[int, ...]:
+        """Decoder layer that first uses the rows."""
+        return tuple(layer.layer_id for layer in self.spec.layers)

@@ -27,14 +27,14 @@ def row_ids(canonical_ids: list[int], spec: HashSpec) -> list[list[int]]:
 def _rows_at(ids: list[int], spec: HashSpec) -> list[int]:
     window = _window(ids, spec)
     rows = []
-    for order in range(2, spec.max_ngram + 1):
+    for order in spec.orders:
         mixed = 0
         for shift, multiplier in zip(
             spec.shifts(order), spec.multipliers, strict=False
         ):
             mixed ^= (window[shift] * multiplier) & _MASK
         for head in range(spec.n_heads):
-            slot = (order - 2) * spec.n_heads + head
+            slot = (order - spec.min_ngram) * spec.n_heads + head
             rows.append(spec.offsets[slot] + mixed % spec.sizes[slot])
     return rows
 

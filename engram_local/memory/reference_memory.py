@@ -13,6 +13,7 @@ from contextlib import ExitStack
 import numpy as np
 from numpy.typing import NDArray
 
+from engram_local.events import MemoryKind
 from engram_local.memory.counters import Counters, check_passed
 from engram_local.memory.fusion import Fusion, project
 from engram_local.memory.hashing import RowHasher
@@ -30,6 +31,8 @@ F32 = NDArray[np.float32]
 
 class ReferenceMemory:
     """One memory and one sequence; see `AttachedMemory` for the calls."""
+
+    kind: MemoryKind = "attached"
 
     def __init__(
         self, module: MemoryModule, tier: str, *, progress: Progress | None = None

@@ -42,6 +42,6 @@ def _shape(layer: LayerSpec) -> TableShape:
         n_rows=layer.table.n_rows,
         width=layer.table.width,
         rows_per_token=layer.hash.n_slots,
-        orders=tuple(range(2, layer.hash.max_ngram + 1)),
+        orders=tuple(layer.hash.orders),
         n_heads=layer.hash.n_heads,
     )

@@ -20,6 +20,7 @@ from engram_local.events import (
 
 NO_TIME = Timing(total_ms=0.0, p50_ms=0.0, p95_ms=0.0, max_ms=0.0)
 STATS = MemoryStats(
+    kind="attached",
     tier="mmap",
     rows_read=48,
     bytes_read=1632,

@@ -9,11 +9,12 @@ import pytest
 
 from engram_local.errors import FormatError, UnsupportedError
 from engram_local.formats import qwen4exp
+from engram_local.formats.native import read_native
 from engram_local.memory.constants import offsets_of
 from engram_local.memory.hashing import RowHasher
 from engram_local.model_spec import Part, StateGroup, TableShape
 from engram_local.spec import RowType
-from tests.formats.headers import IQ4_NL, Q4_0, Tensors, make_header, numbers
+from tests.formats.headers import IQ4_NL, PATH, Q4_0, Tensors, make_header, numbers
 
 EOS = 248_044
 N_ROWS = 320_001_536
@@ -78,8 +79,10 @@ def test_the_published_model_is_described() -> None:
 
 
 def test_rows_are_those_of_the_published_constants() -> None:
-    memory = qwen4exp.read_memory_spec(make_header("qwen4exp", KEYS, TENSORS))
-    layer = memory.layers[0]
+    module = read_native(make_header("qwen4exp", KEYS, TENSORS))
+    assert module is not None
+    memory, layer = module.spec, module.spec.layers[0]
+    assert (module.path, module.node, module.node_scale) == (PATH, "ple_embd", 1.0)
     assert layer.layer_id == 1
     assert layer.hash.n_rows == 320_001_446
     assert layer.table.row_type is RowType.Q4_0
@@ -112,13 +115,14 @@ def test_a_table_of_a_type_without_rows_is_described_but_not_read() -> None:
     header = make_header("qwen4exp", KEYS, tensors)
     assert qwen4exp.read_model(header).weights[0].part(Part.TABLE) == 28_800_138_240
     with pytest.raises(UnsupportedError, match="type 20, f32, f16, bf16, q8_0, q4_0"):
-        qwen4exp.read_memory_spec(header)
+        read_native(header)
 
 
 def test_a_model_without_a_table_is_described() -> None:
     keys = {name: value for name, value in KEYS.items() if "ple." not in name}
     spec = qwen4exp.read_model(make_header("qwen4exp", keys, EMBEDDING))
     assert spec.tables == ()
+    assert read_native(make_header("qwen4exp", keys, EMBEDDING)) is None
     assert spec.weights[0].table_row_bytes == 0
     assert len(spec.states) == 1
 
@@ -145,6 +149,6 @@ def test_contradictions_are_refused(changes: dict[str, Any], sentence: str) -> N
 def test_a_table_too_small_for_its_hash_is_refused() -> None:
     tensors = {**TENSORS, "per_layer_token_embd.weight": ((160, 320_001_445), Q4_0)}
     header = make_header("qwen4exp", KEYS, tensors)
-    for read in (qwen4exp.read_model, qwen4exp.read_memory_spec):
+    for read in (qwen4exp.read_model, read_native):
         with pytest.raises(FormatError, match="hash reaches 320,001,446 rows"):
             read(header)

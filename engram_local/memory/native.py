@@ -1,0 +1,69 @@
+"""A table that is part of a model, beside llama.cpp, which gathers its rows itself.
+
+Nothing is added to the hidden state here: what is submitted is read ahead of the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from engram_local.events import MemoryKind
+from engram_local.memory.counters import Counters
+from engram_local.memory.module import NativeModule
+
+
+class NativeMemory:
+    """One table and one sequence; the calls are those of `AttachedMemory`.
+
+    Use from the thread that decodes, and close it.
+    """
+
+    kind: MemoryKind = "native"
+
+    def __init__(self, module: NativeModule, tier: str) -> None:
+        self.module = module
+        self.tier = tier
+        self._token_ids: list[int] = []
+        self._counted = Counters()
+        with ExitStack() as stack:
+            self._stack = stack.pop_all()
+
+    @property
+    def layer_ids(self) -> tuple[int, ...]:
+        """Decoder layer that first uses the rows."""
+        return self.module.layer_ids
+
+    @property
+    def resident_bytes(self) -> int | None:
+        """Bytes of the table that are in memory now; None if the system hides it."""
+        return None
+
+    def submit(self, token_ids: Sequence[int]) -> None:
+        """Append to the sequence what will be decoded next."""
+        self._counted.add_rows(self.module.spec, len(token_ids))
+        self._token_ids += token_ids
+
+    def prepare(self) -> None:
+        """Nothing is made before a decode: llama.cpp gathers the rows."""
+
+    def check(self, n_tokens: int) -> None:
+        """End a decode: the first `n_tokens` of the sequence are computed."""
+
+    def trim(self, n_tokens: int) -> bool:
+        """Keep the first `n_tokens` of the sequence, between two decodes."""
+        del self._token_ids[n_tokens:]
+        return True
+
+    def reset(self) -> None:
+        """Start a new sequence."""
+        self.trim(0)
+
+    def take_counters(self) -> Counters:
+        """Return the counters and start again from zero."""
+        taken, self._counted = self._counted, Counters()
+        return taken
+
+    def close(self) -> None:
+        """Stop reading. Calling it twice is fine."""
+        self._stack.close()
