@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from engram_local.bench.runner import Result, Subject
     from engram_local.bench.synthetic import MemoryShape
     from engram_local.bench.tokens import Plan
+    from engram_local.scratch_files import ScratchFolder
 
 _SPARSE_BYTES = 64 * MIB
 """Of each layer's table that is written with --sparse."""
@@ -121,10 +122,11 @@ def run(args: argparse.Namespace) -> int:
     plan = Plan(
         n_prompt=args.n_prompt, n_decode=args.n_gen, n_repetitions=args.repetitions
     )
-    with status_line() as status, _files(args, status) as (model, memory):
+    with status_line() as status, _files(args) as folder:
+        model, memory = _model_and_memory(args, folder, status)
         subject = _subject(args, plan, model, memory)
         result = run_arms(arms, subject, plan, progress=status)
-    _print(args, _report(subject, plan, result))
+    _print(args, _report(subject, plan, result, folder))
     return 0
 
 
@@ -167,15 +169,12 @@ def _subject(
 
 
 @contextmanager
-def _files(args: argparse.Namespace, status: StatusLine) -> Iterator[tuple[Path, Path]]:
-    """Give model and memory: those that were named, or made ones while it lasts."""
-    if args.synthetic is None and args.table is None:
-        yield options.files_of(args)
-        return
-    from engram_local.bench.synthetic import synthetic_folder
+def _files(args: argparse.Namespace) -> Iterator[ScratchFolder]:
+    """Give a folder for files that are made; they are gone at the end."""
+    from engram_local.scratch_files import scratch_folder
 
-    with unwind_when_ended(), synthetic_folder(args.dir or _large_files()) as folder:
-        yield _make_files(args, folder, status)
+    with unwind_when_ended(), scratch_folder(args.dir or _large_files()) as folder:
+        yield folder
 
 
 def _large_files() -> Path:
@@ -184,8 +183,17 @@ def _large_files() -> Path:
     return folder if folder.is_dir() else Path(gettempdir())
 
 
+def _model_and_memory(
+    args: argparse.Namespace, folder: ScratchFolder, status: StatusLine
+) -> tuple[Path, Path]:
+    """Return those that were named, or made ones."""
+    if args.synthetic is None and args.table is None:
+        return options.files_of(args)
+    return _make_files(args, folder, status)
+
+
 def _make_files(
-    args: argparse.Namespace, folder: Path, status: StatusLine
+    args: argparse.Namespace, folder: ScratchFolder, status: StatusLine
 ) -> tuple[Path, Path]:
     from engram_local.bench.synthetic import (
         parse_shape,
@@ -200,9 +208,9 @@ def _make_files(
     if args.synthetic is None:
         model = options.model_of(args) or default_model()
     else:
-        model = folder / f"synthetic-{args.synthetic}.gguf"
+        model = folder.new_file(f"synthetic-{args.synthetic}.gguf")
         write_backbone(model, parse_shape(args.synthetic), progress=progress)
-    memory = folder / "synthetic-memory.gguf"
+    memory = folder.new_file("synthetic-memory.gguf")
     shape = _memory_shape(args, model)
     write_synthetic_memory(memory, model, shape, progress=progress)
     return model, memory
@@ -223,7 +231,9 @@ def _memory_shape(args: argparse.Namespace, model: Path) -> MemoryShape:
     )
 
 
-def _report(subject: Subject, plan: Plan, result: Result) -> Report:
+def _report(
+    subject: Subject, plan: Plan, result: Result, folder: ScratchFolder
+) -> Report:
     from engram_local.bench import machine
     from engram_local.bench.report import Report
     from engram_local.bench.summary import summarize_runs
@@ -232,13 +242,13 @@ def _report(subject: Subject, plan: Plan, result: Result) -> Report:
         machine=machine.look(),
         command=options.command_line(sys.argv[1:]),
         date=date.today().isoformat(),
-        model=subject.model.name,
-        memory=subject.memory.name,
+        model=folder.name_of(subject.model),
+        memory=folder.name_of(subject.memory),
         table_bytes=subject.table_bytes,
         n_threads=subject.settings.n_threads or default_threads(),
         plan=plan,
         groups=tuple(summarize_runs(result.runs)),
-        notes=tuple(result.notes),
+        notes=tuple(folder.readable(note) for note in result.notes),
         runs=tuple(result.runs),
     )
 
