@@ -7,7 +7,6 @@ models that nobody can download. What such a model says is noise.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
