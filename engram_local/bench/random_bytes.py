@@ -68,7 +68,7 @@ BLOCKS = {
     "q4_1": _small(3, 20, _uniform(16), least=-7.5),
     "q5_0": _small(6, 22, _uniform(32)),
     "q5_1": _small(7, 24, _uniform(32), least=-15.5),
-    "iq4_nl": _small(20, 18, 70.1),
+    "iq4_nl": _small(20, 18, 67.4),
     "mxfp4": _small(39, 17, 2.926),
     "q2_k": _large(10, 84, 13.9, scale_at=80, least=1.5),
     "q3_k": _large(11, 110, 43.3, scale_at=108),
