@@ -175,7 +175,7 @@ class Engine:
             answer.reason = "cancelled"
         finally:
             self._busy = False
-        yield answer.finished(self._memory_stats())
+        yield answer.finished(self.take_memory_stats())
 
     def cancel(self) -> None:
         """End the running answer at its next token. Safe from any thread."""
@@ -220,12 +220,12 @@ class Engine:
         self._check_idle()
         self._check_length(len(prompt_ids) + len(token_ids))
         self._reset()
-        self._memory_stats()  # what was counted before
+        self.take_memory_stats()  # what was counted before
         start = time.perf_counter()
         for _ in self._prefill(prompt_ids):
             pass
         prompt_s = time.perf_counter() - start
-        prompt_memory = self._memory_stats()
+        prompt_memory = self.take_memory_stats()
         if between is not None:
             between()
         token_s = self._replay_tokens(token_ids)
@@ -233,7 +233,26 @@ class Engine:
             prompt_s=prompt_s,
             token_s=token_s,
             prompt_memory=prompt_memory,
-            token_memory=self._memory_stats(),
+            token_memory=self.take_memory_stats(),
+        )
+
+    def take_memory_stats(self) -> MemoryStats | None:
+        """Return what the memory did since the last call, or the last answer."""
+        if self._memory is None:
+            return None
+        counters = self._memory.take_counters()
+        is_native = self._memory.kind == "native"
+        return MemoryStats(
+            kind=self._memory.kind,
+            tier=self._memory.tier,
+            rows_read=counters.rows_read,
+            bytes_read=counters.bytes_read,
+            verified_rows=counters.rows_verified,
+            stall=None if is_native else summarize(counters.stalls_s),
+            n_submitted=counters.n_waits,
+            n_ready=counters.n_ready,
+            n_late=counters.n_waits - counters.n_ready,
+            gate_mean=counters.gate_means(),
         )
 
     def close(self) -> None:
@@ -399,23 +418,6 @@ class Engine:
             chunks.append(token_ids[start : start + min(size, largest)])
             start += len(chunks[-1])
         return chunks
-
-    def _memory_stats(self) -> MemoryStats | None:
-        if self._memory is None:
-            return None
-        counters = self._memory.take_counters()
-        is_native = self._memory.kind == "native"
-        return MemoryStats(
-            kind=self._memory.kind,
-            tier=self._memory.tier,
-            rows_read=counters.rows_read,
-            bytes_read=counters.bytes_read,
-            stall=None if is_native else summarize(counters.stalls_s),
-            n_submitted=counters.n_waits,
-            n_ready=counters.n_ready,
-            n_late=counters.n_waits - counters.n_ready,
-            gate_mean=counters.gate_means(),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@
   - FitError           does not fit: memory, or a prompt past the context  exit 4
   - TableError         rows cannot be read, or a row id is out of range    exit 1
     - DirectReadError  the file system cannot read past the page cache
+  - RowsDifferError    llama.cpp gathered other rows than we read          exit 1
   - BackboneError      llama.cpp failed while computing                    exit 1
   - BenchError         a measurement could not be taken                    exit 1
   - Interrupted        Ctrl-C ended a computation                        exit 130
@@ -80,6 +81,12 @@ class DirectReadError(TableError):
     """This file system or this system cannot read past the page cache."""
 
     code = "no-direct-reads"
+
+
+class RowsDifferError(EngramError):
+    """llama.cpp gathered other rows of a model's own table than we read."""
+
+    code = "rows-differ"
 
 
 class BackboneError(EngramError):

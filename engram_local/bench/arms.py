@@ -34,41 +34,81 @@ class Arm:
         )
 
 
-NONE = Arm(name="none")
-NONE_AGAIN = Arm(name="none again")
-"""The same once more: what it differs by is the noise."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """Arms that are compared with each other."""
 
-WARM_ARMS = (
-    Arm(name="mmap", tier="mmap"),
-    Arm(name="mmap no prefetch", tier="mmap", prefetch=False),
-    Arm(name="ram", tier="ram"),
-    Arm(name="direct", tier="direct"),
-    Arm(name="reference", tier="mmap", reference=True),
+    base: Arm
+    """Always runs: what all others are set against."""
+
+    again: Arm
+    """The same once more: what it differs by is the noise."""
+
+    warm: tuple[Arm, ...]
+    cold: tuple[Arm, ...]
+    slow: frozenset[str] = frozenset()
+    """Arms whose distance to `base` the others are to close."""
+
+    def choose(
+        self, names: Sequence[str] | None, *, cold: bool = False
+    ) -> tuple[Arm, ...]:
+        """Return the arms that are measured beside `base` and `again`.
+
+        names: None = all warm ones. cold: the cold ones too. Raises UsageError for a
+        name that is none.
+        """
+        always = (self.base.name, self.again.name)
+        named = [name for name in names or () if name not in always]
+        chosen = self.warm if names is None else tuple(map(self._arm, named))
+        added = self.cold if cold else ()
+        return tuple(dict.fromkeys((*chosen, *added)))
+
+    def _arm(self, name: str) -> Arm:
+        known = {arm.name: arm for arm in (*self.warm, *self.cold)}
+        if name not in known:
+            raise UsageError(
+                f"there is no arm {name!r}", hint=f"known are {', '.join(known)}"
+            )
+        return known[name]
+
+
+ATTACHED = Suite(
+    base=Arm(name="none"),
+    again=Arm(name="none again"),
+    warm=(
+        Arm(name="mmap", tier="mmap"),
+        Arm(name="mmap no prefetch", tier="mmap", prefetch=False),
+        Arm(name="ram", tier="ram"),
+        Arm(name="direct", tier="direct"),
+        Arm(name="reference", tier="mmap", reference=True),
+    ),
+    cold=(
+        Arm(name="mmap cold", tier="mmap", cold=True),
+        Arm(name="mmap cold no prefetch", tier="mmap", prefetch=False, cold=True),
+        Arm(name="direct cold", tier="direct", cold=True),
+    ),
 )
-COLD_ARMS = (
-    Arm(name="mmap cold", tier="mmap", cold=True),
-    Arm(name="mmap cold no prefetch", tier="mmap", prefetch=False, cold=True),
-    Arm(name="direct cold", tier="direct", cold=True),
+"""A memory beside a model, against the model without it."""
+
+_LAZY = Arm(name="llama.cpp lazy", tier="mmap", prefetch=False)
+_LAZY_COLD = replace(_LAZY, name="llama.cpp lazy cold", cold=True)
+_MMAP = Arm(name="mmap", tier="mmap")
+_MMAP_COLD = replace(_MMAP, name="mmap cold", cold=True)
+
+NATIVE = Suite(
+    base=Arm(name="resident", tier="ram"),
+    again=Arm(name="resident again", tier="ram"),
+    warm=(_LAZY, _MMAP),
+    cold=(_LAZY_COLD, _MMAP_COLD),
+    slow=frozenset({_LAZY.name, _LAZY_COLD.name}),
 )
-_CHOICES = {arm.name: arm for arm in (*WARM_ARMS, *COLD_ARMS)}
+"""A model with a table of its own: all of it in RAM, read lazily by llama.cpp alone,
+and the same with our reading ahead."""
 
-
-def choose_arms(names: Sequence[str] | None, *, cold: bool = False) -> tuple[Arm, ...]:
-    """Return the arms with a memory that are measured; those without always are.
-
-    names: None = all warm ones. cold: the cold ones too. Raises UsageError for a name
-    that is none.
-    """
-    without = (NONE.name, NONE_AGAIN.name)
-    named = [name for name in names or () if name not in without]
-    chosen = WARM_ARMS if names is None else tuple(_arm(name) for name in named)
-    added = COLD_ARMS if cold else ()
-    return tuple(dict.fromkeys((*chosen, *added)))
-
-
-def _arm(name: str) -> Arm:
-    if name not in _CHOICES:
-        raise UsageError(
-            f"there is no arm {name!r}", hint=f"known are {', '.join(_CHOICES)}"
-        )
-    return _CHOICES[name]
+NATIVE_ON_DRIVE = Suite(
+    base=_LAZY_COLD,
+    again=replace(_LAZY_COLD, name="llama.cpp lazy cold again"),
+    warm=(),
+    cold=(_MMAP_COLD,),
+)
+"""The same where the table does not fit into RAM."""

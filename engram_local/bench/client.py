@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from engram_local.bench.turn import Turn, read_turn
 from engram_local.errors import BenchError, EngramError
@@ -29,7 +29,9 @@ class Job:
     """What a worker opens."""
 
     model: Path
-    memory: Path | None
+    memory: Path | Literal["auto"] | None
+    """As `Engine.open` takes it."""
+
     settings: Settings
 
     def as_json(self) -> dict[str, Any]:

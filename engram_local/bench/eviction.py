@@ -1,6 +1,6 @@
-"""A file in the page cache: how much of it, all of it, none of it.
+"""A file, or a part of it, in the page cache: how much of it, all of it, none of it.
 
-`python -m engram_local.bench.eviction PATH` evicts a file and prints what stayed. It
+`python -m engram_local.bench.eviction PATH BEGIN END` evicts and prints what stayed. It
 is a process of its own because one that maps the file keeps the pages it has touched.
 """
 
@@ -24,62 +24,90 @@ _READ_BYTES = 16 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Eviction:
-    """How much of a file was in memory, before and after; None = nobody can tell."""
+class Region:
+    """A part of a file."""
 
-    file_bytes: int
+    path: Path
+    begin_bytes: int = 0
+    end_bytes: int | None = None
+    """None = up to its end."""
+
+    def pages(self) -> tuple[int, int]:
+        """Return begin and end of the whole pages in it; what it shares is not its."""
+        size = self.path.stat().st_size
+        end = size if self.end_bytes is None else min(self.end_bytes, size)
+        if end < size:
+            end -= end % mmap.PAGESIZE
+        begin = -(-self.begin_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        return begin, max(begin, end)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Eviction:
+    """How much of a region was in memory, before and after; None = nobody can tell."""
+
+    region_bytes: int
     before_bytes: int | None
     after_bytes: int | None
 
 
-def evict(path: Path) -> Eviction:
-    """Drop a file from the page cache, in a process that does not map it.
+def evict(region: Region) -> Eviction:
+    """Drop a region from the page cache, in a process that does not map it.
 
     Pages that another process maps and has touched stay, and so does a file system
     that lives in memory: look at `after_bytes`. Raises BenchError.
     """
-    command = [sys.executable, "-m", __name__, str(path)]
+    begin, end = region.pages() if region.path.exists() else (0, 0)
+    words = [str(region.path), str(begin), str(end)]
+    command = [sys.executable, "-m", __name__, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = (done.stderr.splitlines() or ["no reason given"])[-1]
-        raise BenchError(f"{path} could not be evicted from memory: {reason}")
+        raise BenchError(f"{region.path} could not be evicted from memory: {reason}")
     return Eviction(**json.loads(done.stdout))
 
 
-def read_through(path: Path) -> None:
-    """Read a file from beginning to end, so that it is in the page cache."""
-    with open(path, "rb", buffering=0) as file:
-        while file.read(_READ_BYTES):
-            pass
+def read_through(region: Region) -> None:
+    """Read a region from beginning to end, so that it is in the page cache."""
+    begin, end = region.pages()
+    with open(region.path, "rb", buffering=0) as file:
+        file.seek(begin)
+        while begin < end and (piece := file.read(_READ_BYTES)):
+            begin += len(piece)
 
 
-def cached_bytes(path: Path) -> int | None:
-    """Return how much of a file is in the page cache; None where nobody can tell.
+def cached_bytes(region: Region) -> int | None:
+    """Return how much of a region is in the page cache; None where nobody can tell.
 
     Maps the file for that, and touches no page of it.
     """
+    begin, end = region.pages()
     # mincore answers "all of it" for a file that the user may not write.
-    if not os.access(path, os.W_OK) or not path.stat().st_size:
+    if not os.access(region.path, os.W_OK) or begin == end:
         return None
     with (
-        open(path, "rb") as file,
+        open(region.path, "rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
     ):
-        return resident_bytes(np.frombuffer(mapped, np.uint8))
+        return resident_bytes(np.frombuffer(mapped, np.uint8)[begin:end])
 
 
-def _evict_here(path: Path) -> Eviction:
-    before_bytes = cached_bytes(path)
-    with open(path, "rb") as file:
+def _evict_here(region: Region) -> Eviction:
+    before_bytes = cached_bytes(region)
+    begin, end = region.pages()
+    with open(region.path, "rb") as file:
         os.fsync(file.fileno())  # a dirty page cannot be dropped
         if hasattr(os, "posix_fadvise"):  # Linux
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            length = end - begin
+            os.posix_fadvise(file.fileno(), begin, length, os.POSIX_FADV_DONTNEED)
     return Eviction(
-        file_bytes=path.stat().st_size,
+        region_bytes=end - begin,
         before_bytes=before_bytes,
-        after_bytes=cached_bytes(path),
+        after_bytes=cached_bytes(region),
     )
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asdict(_evict_here(Path(sys.argv[1])))))
+    _path, _begin, _end = sys.argv[1:]
+    _region = Region(path=Path(_path), begin_bytes=int(_begin), end_bytes=int(_end))
+    sys.stdout.write(json.dumps(asdict(_evict_here(_region))))

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from engram_local.bench.arms import NONE_AGAIN
 from engram_local.bench.machine import Machine
 from engram_local.bench.runner import Run
 from engram_local.bench.summary import (
     ArmSummary,
+    Gain,
     GroupSummary,
     PartSummary,
     Spread,
@@ -56,7 +56,7 @@ def as_text(report: Report) -> str:
     for group in report.groups:
         for title, rows in _tables(group):
             lines += ["", title, *_align(rows)]
-        lines += ["", _floor(group)]
+        lines += ["", _floor(group), *map(_gain, group.gains)]
     lines += ["", *report.notes] if report.notes else []
     return "\n".join(map(escape_control, lines))
 
@@ -69,7 +69,8 @@ def as_markdown(report: Report) -> str:
     for group in report.groups:
         for title, rows in _tables(group):
             lines += ["", f"**{title}**", "", *_pipes(rows)]
-        lines += ["", f"{_floor(group)}."]
+        for sentence in (_floor(group), *map(_gain, group.gains)):
+            lines += ["", f"{sentence}."]
     for note in report.notes:
         lines += ["", f"Note: {note}."]
     return "\n".join(map(escape_control, lines))
@@ -157,11 +158,24 @@ def _process(arms: Sequence[ArmSummary]) -> Rows:
 
 def _floor(group: GroupSummary) -> str:
     decode, prompt = group.decode_floor, group.prompt_floor
+    base, again = group.arms[:2]
     return (
-        f"noise floor, {NONE_AGAIN.name} against none: decode {decode.median:.3f}, at "
+        f"noise floor, {again.arm} against {base.arm}: decode {decode.median:.3f}, at "
         f"most {decode.largest:.3f}; prompt {prompt.median:.3f}, at most "
         f"{prompt.largest:.3f}"
     )
+
+
+def _gain(gain: Gain) -> str:
+    return (
+        f"{gain.slow} lacks {_percent(gain.gap)} of the prompt speed, of which "
+        f"{gain.arm} gains back {_percent(gain.closed)}; it decodes at "
+        f"{_ratio(gain.decode_ratio)} of {gain.slow}"
+    )
+
+
+def _percent(spread: Spread) -> str:
+    return f"{spread.median:.0%} ({spread.low:.0%} to {spread.high:.0%})"
 
 
 def _speed(spread: Spread) -> str:

@@ -11,41 +11,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import psutil
 
-from engram_local.bench.arms import NONE, NONE_AGAIN, Arm
+from engram_local.bench.arms import Arm, Suite
 from engram_local.bench.client import Job, ProcessWorker, Worker
-from engram_local.bench.eviction import Eviction, evict, read_through
+from engram_local.bench.eviction import Eviction, Region, evict, read_through
+from engram_local.bench.subject import Subject
 from engram_local.bench.tokens import Plan, Source, TokenIds, cut_text, draw_tokens
 from engram_local.bench.turn import Turn
-from engram_local.errors import EngramError
+from engram_local.errors import BenchError, EngramError
 from engram_local.events import Progress
-from engram_local.settings import Settings
 from engram_local.units import format_bytes
 
 WARM, COLD = "warm", "cold"
 COLD_PART = 0.01
-"""Of a memory file that may still be in memory when its table is called cold."""
+"""Of a table, or its file, that may be in memory when it is called cold."""
 
 RAM_PART = 0.8
 """Of the RAM that is available, what a table in it may take."""
 
 _CANNOT_HERE = {"ram": "does-not-fit", "direct": "no-direct-reads"}
 """The error of a tier that this computer cannot offer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """What is measured."""
-
-    model: Path
-    memory: Path
-    table_bytes: int
-    settings: Settings
-    text: str | None = None
-    """None = drawn tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +58,13 @@ class Outside:
     """What a bench does to the world; tests put something else in its place."""
 
     start: Callable[[Job], Worker] = ProcessWorker
-    evict: Callable[[Path], Eviction] = evict
-    read_through: Callable[[Path], None] = read_through
+    evict: Callable[[Region], Eviction] = evict
+    read_through: Callable[[Region], None] = read_through
     available_bytes: Callable[[], int] = lambda: int(psutil.virtual_memory().available)
 
 
 def run_arms(
+    suite: Suite,
     arms: Sequence[Arm],
     subject: Subject,
     plan: Plan,
@@ -84,7 +72,7 @@ def run_arms(
     outside: Outside | None = None,
     progress: Progress = lambda what, part: None,
 ) -> Result:
-    """Run every arm `n_repetitions` times, beside two without a memory.
+    """Run every arm `n_repetitions` times, beside the suite's base, twice.
 
     Raises what a worker raised; all of them have ended then.
     """
@@ -93,7 +81,7 @@ def run_arms(
     for group in (WARM, COLD):
         chosen = [arm for arm in arms if arm.cold == (group == COLD)]
         if chosen:
-            bench.run_group(group, [NONE, NONE_AGAIN, *chosen])
+            bench.run_group(group, [suite.base, suite.again, *chosen])
     return bench.result
 
 
@@ -116,7 +104,7 @@ class _Bench:
                 self._fill_cache()
             n_all = self._plan.n_repetitions + 1
             for repetition in range(n_all):
-                token_ids = self._tokens(workers[NONE.name], repetition)
+                token_ids = self._tokens(workers, arms[0], repetition)
                 for number, arm in enumerate(rotate(arms, repetition)):
                     part = (repetition + number / len(arms)) / n_all
                     self._progress(f"{group}: {arm.name}", part)
@@ -126,13 +114,28 @@ class _Bench:
     def _start_warm(
         self, stack: ExitStack, group: str, arms: Sequence[Arm]
     ) -> dict[str, Worker]:
-        workers = {}
+        workers: dict[str, Worker] = {}
+        in_ram: dict[Job, str] = {}
         for number, arm in enumerate(arms):
             self._progress(f"starting {group}: {arm.name}", number / len(arms))
-            worker = None if arm.cold else self._start(arm)
-            if worker is not None:
+            if arm.cold:
+                continue
+            same = in_ram.get(self._job(arm))
+            if same in workers:  # two copies of a table would need twice the RAM
+                workers[arm.name] = workers[same]
+            elif worker := self._start(arm):
                 workers[arm.name] = stack.enter_context(worker)
+            if arm.tier == "ram":
+                in_ram.setdefault(self._job(arm), arm.name)
+        self._check_base(arms[0])
         return workers
+
+    def _check_base(self, base: Arm) -> None:
+        if base.name in self._left_out:
+            raise BenchError(
+                f"{base.name} is what all others are set against: "
+                f"{self.result.notes[-1]}"
+            )
 
     def _start(self, arm: Arm) -> Worker | None:
         """Start a worker; leave its arm out where this computer cannot run it."""
@@ -156,7 +159,7 @@ class _Bench:
         subject = self._subject
         return Job(
             model=subject.model,
-            memory=None if arm.tier is None else subject.memory,
+            memory=None if arm.tier is None else subject.rows.memory,
             settings=arm.settings(subject.settings),
         )
 
@@ -165,7 +168,7 @@ class _Bench:
         available_bytes = self._outside.available_bytes()
         if self._table_bytes <= available_bytes:
             self._progress("reading the table", 0.0)
-            self._outside.read_through(self._subject.memory)
+            self._outside.read_through(self._subject.rows.region)
         else:
             self.result.notes.append(
                 f"the table is {format_bytes(self._table_bytes)}, "
@@ -193,7 +196,7 @@ class _Bench:
         with worker:
             # The backbone is warm then, and the memory's table was not touched.
             worker.replay(*token_ids, memory=False)
-            reason = why_not_cold(self._outside.evict(self._subject.memory))
+            reason = why_not_cold(self._outside.evict(self._subject.rows.region))
             if reason is None:
                 return worker.replay(*token_ids)
         self._leave_out(arm, reason)
@@ -209,19 +212,27 @@ class _Bench:
             run = Run(arm=arm.name, group=group, repetition=repetition, turn=turn)
             self.result.runs.append(run)
 
-    def _tokens(self, worker: Worker, repetition: int) -> TokenIds:
+    def _tokens(
+        self, workers: Mapping[str, Worker], base: Arm, repetition: int
+    ) -> TokenIds:
         if self._source is None:
-            text = self._subject.text
-            self._source = (
-                draw_tokens(worker.n_vocab, self._plan)
-                if text is None
-                else cut_text(worker.tokenize(text), self._plan)
-            )
+            with ExitStack() as stack:
+                worker = next(iter(workers.values()), None)
+                if worker is None:  # all arms are cold
+                    job = self._job(base)
+                    worker = stack.enter_context(self._outside.start(job))
+                self._source = self._make_source(worker)
         return self._source(repetition)
+
+    def _make_source(self, worker: Worker) -> Source:
+        text = self._subject.text
+        if text is None:
+            return draw_tokens(worker.n_vocab, self._plan)
+        return cut_text(worker.tokenize(text), self._plan)
 
     @property
     def _table_bytes(self) -> int:
-        return self._subject.table_bytes
+        return self._subject.rows.table_bytes
 
 
 def rotate(arms: Sequence[Arm], repetition: int) -> list[Arm]:
@@ -238,9 +249,9 @@ def why_not_cold(eviction: Eviction) -> str | None:
             "this system does not tell how much of its file is in memory; Linux does, "
             "to those who may write the file"
         )
-    if stayed_bytes > COLD_PART * eviction.file_bytes:
+    if stayed_bytes > COLD_PART * eviction.region_bytes:
         return (
-            f"{format_bytes(stayed_bytes)} of {format_bytes(eviction.file_bytes)} "
+            f"{format_bytes(stayed_bytes)} of {format_bytes(eviction.region_bytes)} "
             "stayed in memory when the file was evicted; another process has it "
             "mapped, or its file system lives in memory"
         )

@@ -1,16 +1,16 @@
-"""Runs -> medians, and ratios to the turn without a memory of the same repetition."""
+"""Runs -> medians, and ratios to the base's turn of the same repetition."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from engram_local.bench.arms import NONE, NONE_AGAIN
+from engram_local.bench.arms import Suite
 from engram_local.bench.runner import Run
-from engram_local.bench.turn import Part, most
+from engram_local.bench.turn import Part, Turn, most
 
-PartOf = Callable[[Run], Part]
+PartOf = Callable[[Turn], Part]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class PartSummary:
 
     tokens_per_s: Spread
     ratio: Spread
-    """Of the speed to that of `none` in the same repetition."""
+    """Of the speed to that of the base in the same repetition."""
 
     rows_per_s: Spread | None
     stall: Stall | None
@@ -70,10 +70,26 @@ class ArmSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseFloor:
-    """How far `none again` is from `none`. Smaller differences say nothing."""
+    """How far the base is from itself. Smaller differences say nothing."""
 
     median: float
     largest: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gain:
+    """An arm beside the slow one: how much of the way to the base it goes."""
+
+    arm: str
+    slow: str
+    gap: Spread
+    """Of the base's prompt speed, what the slow arm lacks."""
+
+    closed: Spread
+    """Of that, what the arm does not lack."""
+
+    decode_ratio: Spread
+    """Of the decode speed to that of the slow arm in the same repetition."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,54 +100,98 @@ class GroupSummary:
     arms: tuple[ArmSummary, ...]
     decode_floor: NoiseFloor
     prompt_floor: NoiseFloor
+    gains: tuple[Gain, ...]
 
 
-def summarize_runs(runs: Sequence[Run]) -> list[GroupSummary]:
-    """Return a summary per group, with `none` first, then in the order they ran."""
+def summarize_runs(runs: Sequence[Run], suite: Suite) -> list[GroupSummary]:
+    """Return a summary per group: the base first, then arms in the order they ran."""
     groups = dict.fromkeys(run.group for run in runs)
-    return [_group(name, [run for run in runs if run.group == name]) for name in groups]
+    return [
+        _Group(name, [run for run in runs if run.group == name], suite).summarize()
+        for name in groups
+    ]
 
 
-def _group(name: str, runs: Sequence[Run]) -> GroupSummary:
-    first = min(run.repetition for run in runs)
-    names = dict.fromkeys([NONE.name, NONE_AGAIN.name])
-    names |= dict.fromkeys(run.arm for run in runs if run.repetition == first)
-    arms = tuple(_arm(arm, runs) for arm in names)
-    again = arms[1]
-    return GroupSummary(
-        group=name,
-        arms=arms,
-        decode_floor=_floor(again.arm, runs, _decode),
-        prompt_floor=_floor(again.arm, runs, _prompt),
-    )
+class _Group:
+    def __init__(self, name: str, runs: Sequence[Run], suite: Suite) -> None:
+        self._name, self._suite = name, suite
+        first = min(run.repetition for run in runs)
+        names = dict.fromkeys([suite.base.name, suite.again.name])
+        names |= dict.fromkeys(run.arm for run in runs if run.repetition == first)
+        self._turns = {
+            arm: {run.repetition: run.turn for run in runs if run.arm == arm}
+            for arm in names
+        }
+
+    def summarize(self) -> GroupSummary:
+        return GroupSummary(
+            group=self._name,
+            arms=tuple(map(self._arm, self._turns)),
+            decode_floor=self._floor(_decode),
+            prompt_floor=self._floor(_prompt),
+            gains=tuple(self._gains()),
+        )
+
+    def _arm(self, name: str) -> ArmSummary:
+        turns = self._turns[name].values()
+        return ArmSummary(
+            arm=name,
+            decode=self._part(name, _decode),
+            prompt=self._part(name, _prompt),
+            rss_anon_bytes=most(turn.rss_anon_bytes for turn in turns),
+            rss_file_bytes=most(turn.rss_file_bytes for turn in turns),
+            peak_rss_bytes=most(turn.peak_rss_bytes for turn in turns),
+        )
+
+    def _part(self, name: str, part_of: PartOf) -> PartSummary:
+        ratios = self._ratios(name, self._suite.base.name, part_of)
+        return _summarize_parts(list(map(part_of, self._turns[name].values())), ratios)
+
+    def _ratios(self, name: str, to: str, part_of: PartOf) -> list[float]:
+        return [
+            part_of(turn).tokens_per_s
+            / part_of(self._turns[to][repetition]).tokens_per_s
+            for repetition, turn in self._turns[name].items()
+        ]
+
+    def _floor(self, part_of: PartOf) -> NoiseFloor:
+        ratios = self._ratios(self._suite.again.name, self._suite.base.name, part_of)
+        deviations = [abs(ratio - 1) for ratio in ratios]
+        return NoiseFloor(median=median(deviations), largest=max(deviations))
+
+    def _gains(self) -> Iterator[Gain]:
+        base, again = self._suite.base.name, self._suite.again.name
+        slow = next((arm for arm in self._turns if arm in self._suite.slow), None)
+        if slow is None:
+            return
+        lacks = [1 - ratio for ratio in self._ratios(slow, base, _prompt)]
+        for arm in self._turns:
+            if arm in (base, again, slow):
+                continue
+            ratios = self._ratios(arm, base, _prompt)
+            pairs = zip(ratios, lacks, strict=True)
+            yield Gain(
+                arm=arm,
+                slow=slow,
+                gap=_spread(lacks),
+                closed=_spread(1 - (1 - ratio) / lack for ratio, lack in pairs),
+                decode_ratio=_spread(self._ratios(arm, slow, _decode)),
+            )
 
 
-def _arm(name: str, runs: Sequence[Run]) -> ArmSummary:
-    turns = [run.turn for run in runs if run.arm == name]
-    return ArmSummary(
-        arm=name,
-        decode=_part(name, runs, _decode),
-        prompt=_part(name, runs, _prompt),
-        rss_anon_bytes=most(turn.rss_anon_bytes for turn in turns),
-        rss_file_bytes=most(turn.rss_file_bytes for turn in turns),
-        peak_rss_bytes=most(turn.peak_rss_bytes for turn in turns),
-    )
+def _decode(turn: Turn) -> Part:
+    return turn.decode
 
 
-def _decode(run: Run) -> Part:
-    return run.turn.decode
+def _prompt(turn: Turn) -> Part:
+    return turn.prompt
 
 
-def _prompt(run: Run) -> Part:
-    return run.turn.prompt
-
-
-def _part(name: str, runs: Sequence[Run], part_of: PartOf) -> PartSummary:
-    parts = [part_of(run) for run in runs if run.arm == name]
+def _summarize_parts(parts: Sequence[Part], ratios: Sequence[float]) -> PartSummary:
     with_memory = [part for part in parts if part.rows_read]
     return PartSummary(
         tokens_per_s=_spread(part.tokens_per_s for part in parts),
-        ratio=_spread(_ratios(name, runs, part_of)),
+        ratio=_spread(ratios),
         rows_per_s=_known(part.rows_per_s for part in with_memory),
         stall=_stall(parts),
         resident_before_bytes=_known(part.resident_before_bytes for part in parts),
@@ -140,24 +200,6 @@ def _part(name: str, runs: Sequence[Run], part_of: PartOf) -> PartSummary:
         amplification=_known(part.amplification for part in parts),
         n_major_faults=_known(part.n_major_faults for part in parts),
     )
-
-
-def _ratios(name: str, runs: Sequence[Run], part_of: PartOf) -> list[float]:
-    reference = {
-        run.repetition: part_of(run).tokens_per_s
-        for run in runs
-        if run.arm == NONE.name
-    }
-    return [
-        part_of(run).tokens_per_s / reference[run.repetition]
-        for run in runs
-        if run.arm == name
-    ]
-
-
-def _floor(name: str, runs: Sequence[Run], part_of: PartOf) -> NoiseFloor:
-    deviations = [abs(ratio - 1) for ratio in _ratios(name, runs, part_of)]
-    return NoiseFloor(median=median(deviations), largest=max(deviations))
 
 
 def _stall(parts: Sequence[Part]) -> Stall | None:

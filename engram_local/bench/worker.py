@@ -68,6 +68,9 @@ def _run(
 ) -> Turn:
     if memory:
         return take_turn(engine, prompt_ids, token_ids)
+    if not engine.can_leave_out_memory:  # then a table is touched in a few places only
+        same = prompt_ids[0]
+        return take_turn(engine, [same] * len(prompt_ids), [same] * len(token_ids))
     engine.use_memory(False)
     try:
         return take_turn(engine, prompt_ids, token_ids)
@@ -142,7 +145,7 @@ def _open(job: dict[str, Any]) -> Engine:
     memory = job["memory"]
     return Engine.open(
         Path(job["model"]),
-        memory=None if memory is None else Path(memory),
+        memory=memory if memory in (None, "auto") else Path(memory),
         settings=Settings(**job["settings"]),
     )
 

@@ -20,10 +20,13 @@ from engram_local.settings import default_threads
 from engram_local.units import MIB, parse_bytes
 
 if TYPE_CHECKING:
+    from engram_local.bench.arms import Suite
     from engram_local.bench.report import Report
-    from engram_local.bench.runner import Result, Subject
+    from engram_local.bench.runner import Result
+    from engram_local.bench.subject import Subject
     from engram_local.bench.synthetic import MemoryShape
     from engram_local.bench.tokens import Plan
+    from engram_local.memory.module import NativeModule
 
 _SPARSE_BYTES = 64 * MIB
 """Of each layer's table that is written with --sparse."""
@@ -57,7 +60,9 @@ def _add_plan_arguments(group: argparse._ArgumentGroup) -> None:
         "--arms",
         metavar="A,B",
         help="of mmap, mmap no prefetch, ram, direct, reference (default: these), "
-        "mmap cold, mmap cold no prefetch, direct cold; `none` always runs, twice",
+        "mmap cold, mmap cold no prefetch, direct cold; `none` always runs, twice. Of "
+        "a model with its own table: llama.cpp lazy, mmap (default: both), llama.cpp "
+        "lazy cold, mmap cold; `resident` always runs, twice",
     )
     group.add_argument(
         "--cold", action="store_true", help="also with the table evicted from memory"
@@ -110,21 +115,21 @@ def _size(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
-    from engram_local.bench.arms import choose_arms
     from engram_local.bench.runner import run_arms
     from engram_local.bench.tokens import Plan
 
     _check(args)
-    arms = choose_arms(_names(args.arms), cold=args.cold)
+    suite = _suite(args)
+    arms = suite.choose(_names(args.arms), cold=args.cold)
     if args.sparse and any(arm.cold for arm in arms):
         raise UsageError("a hole is not read from the drive: cold arms need all rows")
     plan = Plan(
         n_prompt=args.n_prompt, n_decode=args.n_gen, n_repetitions=args.repetitions
     )
-    with status_line() as status, _files(args, status) as (model, memory):
-        subject = _subject(args, plan, model, memory)
-        result = run_arms(arms, subject, plan, progress=status)
-    _print(args, _report(subject, plan, result))
+    with status_line() as status, _files(args, status) as files:
+        subject = _subject(args, plan, *files)
+        result = run_arms(suite, arms, subject, plan, progress=status)
+    _print(args, _report(subject, plan, suite, result))
     return 0
 
 
@@ -150,27 +155,57 @@ def _names(arms: str | None) -> list[str] | None:
     return None if arms is None else [name.strip() for name in arms.split(",")]
 
 
+def _suite(args: argparse.Namespace) -> Suite:
+    """Return the arms for this kind of model, on this computer."""
+    import psutil
+
+    from engram_local.bench.arms import ATTACHED, NATIVE, NATIVE_ON_DRIVE
+    from engram_local.bench.runner import RAM_PART
+
+    native = _native(args)
+    if native is None:
+        return ATTACHED
+    room_bytes = RAM_PART * psutil.virtual_memory().available
+    return NATIVE if native.spec.table_bytes <= room_bytes else NATIVE_ON_DRIVE
+
+
+def _native(args: argparse.Namespace) -> NativeModule | None:
+    from engram_local.bench.subject import native_of
+
+    named = options.model_of(args)  # the default one has no table
+    return None if args.synthetic or named is None else native_of(named)
+
+
+def _model(args: argparse.Namespace) -> Path:
+    from engram_local.catalog import default_model
+
+    return options.model_of(args) or default_model()
+
+
 def _subject(
-    args: argparse.Namespace, plan: Plan, model: Path, memory: Path
+    args: argparse.Namespace, plan: Plan, model: Path, memory: Path | None
 ) -> Subject:
-    from engram_local.bench.runner import Subject
-    from engram_local.formats.engram_gguf import read_memory
-    from engram_local.formats.header import read_header
+    from engram_local.bench.subject import Subject, find_rows
 
     return Subject(
         model=model,
-        memory=memory,
-        table_bytes=read_memory(read_header(memory)).spec.table_bytes,
+        rows=find_rows(model, memory),
         settings=options.settings_of(args, temperature=0.0, n_ctx=plan.n_tokens),
         text=None if args.text is None else options.read_text(args.text),
     )
 
 
 @contextmanager
-def _files(args: argparse.Namespace, status: StatusLine) -> Iterator[tuple[Path, Path]]:
-    """Give model and memory: those that were named, or made ones while it lasts."""
+def _files(
+    args: argparse.Namespace, status: StatusLine
+) -> Iterator[tuple[Path, Path | None]]:
+    """Give model and memory: those that were named, or made ones while it lasts.
+
+    The memory is None where the table is a part of the model.
+    """
     if args.synthetic is None and args.table is None:
-        yield options.files_of(args)
+        is_native = _native(args) is not None
+        yield (_model(args), None) if is_native else options.files_of(args)
         return
     from engram_local.bench.synthetic import synthetic_folder
 
@@ -192,13 +227,12 @@ def _make_files(
         write_backbone,
         write_synthetic_memory,
     )
-    from engram_local.catalog import default_model
 
     def progress(done: int, total: int) -> None:
         status("writing", done / total)
 
     if args.synthetic is None:
-        model = options.model_of(args) or default_model()
+        model = _model(args)
     else:
         model = folder / f"synthetic-{args.synthetic}.gguf"
         write_backbone(model, parse_shape(args.synthetic), progress=progress)
@@ -223,21 +257,22 @@ def _memory_shape(args: argparse.Namespace, model: Path) -> MemoryShape:
     )
 
 
-def _report(subject: Subject, plan: Plan, result: Result) -> Report:
+def _report(subject: Subject, plan: Plan, suite: Suite, result: Result) -> Report:
     from engram_local.bench import machine
     from engram_local.bench.report import Report
     from engram_local.bench.summary import summarize_runs
 
+    memory = subject.rows.memory
     return Report(
         machine=machine.look(),
         command=options.command_line(sys.argv[1:]),
         date=date.today().isoformat(),
         model=subject.model.name,
-        memory=subject.memory.name,
-        table_bytes=subject.table_bytes,
+        memory="its own table" if memory == "auto" else memory.name,
+        table_bytes=subject.rows.table_bytes,
         n_threads=subject.settings.n_threads or default_threads(),
         plan=plan,
-        groups=tuple(summarize_runs(result.runs)),
+        groups=tuple(summarize_runs(result.runs, suite)),
         notes=tuple(result.notes),
         runs=tuple(result.runs),
     )

@@ -57,7 +57,11 @@ class Backbone:
         *,
         progress: LoadProgress | None = None,
         hooked: bool = False,
+        hook_width: int | None = None,
     ) -> None:
+        """hooked: nodes can be looked at; hook_width: floats of one token there, None =
+        those of the hidden state.
+        """
         logs.capture()
         llama_cpp.llama_backend_init()
         self.path = path
@@ -69,15 +73,18 @@ class Backbone:
             self.n_vocab = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
             self.n_ctx_train = int(llama_cpp.llama_model_n_ctx_train(self._model))
             self.hook: HiddenHook | None = None
-            self._open_context(stack, settings, hooked)
+            width = (hook_width or self.n_embd) if hooked else None
+            self._open_context(stack, settings, width)
             self._stack = stack.pop_all()
 
-    def _open_context(self, stack: ExitStack, settings: Settings, hooked: bool) -> None:
+    def _open_context(
+        self, stack: ExitStack, settings: Settings, hook_width: int | None
+    ) -> None:
         params = _context_params(settings, self.n_ctx_train)
-        if hooked:  # asking about every node costs time, so only where it is needed
+        if hook_width:  # asking about every node costs time, so only where it is needed
             n_layers = int(llama_cpp.llama_model_n_layer(self._model))
             self.hook = HiddenHook(
-                n_embd=self.n_embd,
+                width=hook_width,
                 n_layers=n_layers,
                 max_tokens=min(params.n_ubatch, params.n_batch),
             )
@@ -120,6 +127,14 @@ class Backbone:
                 )
             names.append(candidates[0])
         self.hook.install(names, function)
+
+    def watch_node(self, name: str, function: HookFunction) -> None:
+        """Call `function` with what a node of the graph holds; it cannot change it.
+
+        A graph without such a node calls nothing.
+        """
+        assert self.hook is not None
+        self.hook.install([name.encode()], function, only_reads=True)
 
     def _known_nodes(self, names: Sequence[bytes]) -> set[bytes]:
         """Return those of `names` that this architecture's graph has."""

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_local.bench.eviction import cached_bytes
+from engram_local.bench.eviction import Region, cached_bytes
 from engram_local.errors import BenchError, DirectReadError, FileError, FitError
 from engram_local.events import Progress
 from engram_local.figures import Figure, Source
@@ -241,7 +241,7 @@ def _check_passed_by(before_bytes: int | None, after_bytes: int | None) -> None:
 
 
 def _cached(descriptor: int) -> int | None:
-    return cached_bytes(Path(f"/proc/self/fd/{descriptor}"))
+    return cached_bytes(Region(path=Path(f"/proc/self/fd/{descriptor}")))
 
 
 @contextmanager

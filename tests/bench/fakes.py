@@ -10,8 +10,9 @@ from typing import Self
 
 from engram_local.bench.arms import Arm
 from engram_local.bench.client import Job
-from engram_local.bench.eviction import Eviction
-from engram_local.bench.runner import Outside, Subject
+from engram_local.bench.eviction import Eviction, Region
+from engram_local.bench.runner import Outside
+from engram_local.bench.subject import Rows, Subject
 from engram_local.bench.turn import Part, Turn
 from engram_local.errors import EngramError
 from engram_local.events import Timing
@@ -23,7 +24,9 @@ MEMORY = Path("memory.gguf")
 TABLE_BYTES = 1000
 
 SUBJECT = Subject(
-    model=MODEL, memory=MEMORY, table_bytes=TABLE_BYTES, settings=Settings()
+    model=MODEL,
+    rows=Rows(memory=MEMORY, region=Region(path=MEMORY), table_bytes=TABLE_BYTES),
+    settings=Settings(),
 )
 
 
@@ -129,7 +132,7 @@ class FakeWorld:
         return Outside(
             start=self._start,
             evict=self._evict,
-            read_through=lambda path: self.log.append(f"read {path}"),
+            read_through=lambda region: self.log.append(f"read {region.path}"),
             available_bytes=lambda: self.available_bytes,
         )
 
@@ -140,10 +143,10 @@ class FakeWorld:
             raise self.start_errors[label]
         return FakeWorker(self, label, job.memory is not None)
 
-    def _evict(self, path: Path) -> Eviction:
-        self.log.append(f"evict {path}")
+    def _evict(self, region: Region) -> Eviction:
+        self.log.append(f"evict {region.path}")
         stays = self.evictions.pop(0) if self.evictions else 0
-        return Eviction(file_bytes=10_000, before_bytes=10_000, after_bytes=stays)
+        return Eviction(region_bytes=10_000, before_bytes=10_000, after_bytes=stays)
 
 
 def label_of(job: Job) -> str:

@@ -28,6 +28,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from engram_local.bench import client
+from engram_local.bench.arms import ATTACHED
 from engram_local.bench.runner import Outside, run_arms
 from engram_local.bench.tokens import Plan
 from tests.bench.fakes import SUBJECT, arm
@@ -36,7 +37,8 @@ from tests.bench.test_client import FAKE
 client._COMMAND = FAKE
 subject = replace(SUBJECT, model=Path(sys.argv[1]))
 outside = Outside(read_through=lambda path: None)
-run_arms([arm("a")], subject, Plan(n_prompt=1, n_decode=1), outside=outside)
+plan = Plan(n_prompt=1, n_decode=1)
+run_arms(ATTACHED, [arm("a")], subject, plan, outside=outside)
 """
 """Three workers, of which the first hangs in its first turn."""
 

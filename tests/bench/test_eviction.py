@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engram_local.bench.eviction import cached_bytes, evict, read_through
+from engram_local.bench.eviction import Region, cached_bytes, evict, read_through
 from engram_local.errors import BenchError
 
 N_BYTES = 256 * mmap.PAGESIZE
@@ -20,7 +20,7 @@ def file(tmp_path: Path) -> Path:
     """A file of 256 pages; skips where nobody can tell what is in memory."""
     path = tmp_path / "table.bin"
     path.write_bytes(np.random.default_rng(0).bytes(N_BYTES))
-    if not sys.platform.startswith("linux") or cached_bytes(path) is None:
+    if not sys.platform.startswith("linux") or cached_bytes(Region(path=path)) is None:
         pytest.skip("this system does not tell what is in memory")
     return path
 
@@ -28,24 +28,28 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def evictable(file: Path) -> Path:
     """The same on a drive; skips where files live in memory."""
-    if evict(file).after_bytes:
+    if evict(Region(path=file)).after_bytes:
         pytest.skip("the temporary folder is in memory")
     return file
 
 
 def test_an_evicted_file_is_gone_from_memory_and_comes_back(evictable: Path) -> None:
-    assert cached_bytes(evictable) == 0
-    read_through(evictable)
-    eviction = evict(evictable)
-    assert eviction.file_bytes == N_BYTES
+    assert cached_bytes(Region(path=evictable)) == 0
+    read_through(Region(path=evictable))
+    eviction = evict(Region(path=evictable))
+    assert eviction.region_bytes == N_BYTES
     # The system may drop pages whenever it likes, so perhaps not all of it.
     assert eviction.before_bytes is not None
     assert 0 < eviction.before_bytes <= N_BYTES
-    assert eviction.after_bytes == cached_bytes(evictable) == 0
+    assert eviction.after_bytes == cached_bytes(Region(path=evictable)) == 0
 
 
 def test_looking_brings_nothing_into_memory(evictable: Path) -> None:
-    assert cached_bytes(evictable) == cached_bytes(evictable) == 0
+    assert (
+        cached_bytes(Region(path=evictable))
+        == cached_bytes(Region(path=evictable))
+        == 0
+    )
 
 
 def test_pages_that_somebody_maps_and_has_touched_stay(evictable: Path) -> None:
@@ -53,12 +57,14 @@ def test_pages_that_somebody_maps_and_has_touched_stay(evictable: Path) -> None:
         open(evictable, "rb") as opened,
         mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
     ):
-        assert evict(evictable).after_bytes == 0  # a mapping alone keeps nothing
+        assert (
+            evict(Region(path=evictable)).after_bytes == 0
+        )  # a mapping alone keeps nothing
         mapped.madvise(mmap.MADV_RANDOM)
         assert len(mapped[: mmap.PAGESIZE]) == mmap.PAGESIZE
-        stayed = evict(evictable).after_bytes
+        stayed = evict(Region(path=evictable)).after_bytes
         assert stayed is not None and stayed >= mmap.PAGESIZE
-    assert evict(evictable).after_bytes == 0
+    assert evict(Region(path=evictable)).after_bytes == 0
 
 
 def test_a_file_in_memory_stays_there() -> None:
@@ -68,7 +74,7 @@ def test_a_file_in_memory_stays_there() -> None:
     path = shared / "engram-local-test.bin"
     try:
         path.write_bytes(bytes(N_BYTES))
-        assert evict(path).after_bytes == N_BYTES
+        assert evict(Region(path=path)).after_bytes == N_BYTES
     finally:
         path.unlink(missing_ok=True)
 
@@ -76,9 +82,36 @@ def test_a_file_in_memory_stays_there() -> None:
 def test_an_empty_file_has_no_pages(tmp_path: Path) -> None:
     path = tmp_path / "empty.bin"
     path.touch()
-    assert cached_bytes(path) is None
+    assert cached_bytes(Region(path=path)) is None
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"could not be evicted.*No such file"):
-        evict(tmp_path / "none.bin")
+        evict(Region(path=tmp_path / "none.bin"))
+
+
+def test_a_region_is_evicted_alone_and_without_the_pages_that_it_shares(
+    evictable: Path,
+) -> None:
+    read_through(Region(path=evictable))
+    page = mmap.PAGESIZE
+    region = Region(path=evictable, begin_bytes=page + 1, end_bytes=4 * page + 1)
+    assert region.pages() == (2 * page, 4 * page)
+    before = cached_bytes(Region(path=evictable))
+    eviction = evict(region)
+    assert (eviction.region_bytes, eviction.after_bytes) == (2 * page, 0)
+    after = cached_bytes(Region(path=evictable))
+    assert before is not None and after is not None
+    assert before - after >= 2 * page or before < N_BYTES
+    read_through(region)
+    assert cached_bytes(region) == 2 * page
+
+
+def test_the_last_page_of_a_file_is_in_a_region_that_ends_with_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "odd.bin"
+    path.write_bytes(bytes(mmap.PAGESIZE + 5))
+    whole = (0, mmap.PAGESIZE + 5)
+    assert Region(path=path).pages() == whole
+    assert Region(path=path, end_bytes=10**9).pages() == whole

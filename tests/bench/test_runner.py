@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from engram_local.bench.arms import NONE, Arm
+from engram_local.bench.arms import ATTACHED, NATIVE, NATIVE_ON_DRIVE, Arm, Suite
+from engram_local.bench.eviction import Region
 from engram_local.bench.runner import COLD, WARM, Result, rotate, run_arms
+from engram_local.bench.subject import Rows, Subject
 from engram_local.bench.tokens import Plan
 from engram_local.errors import BenchError, EngramError
-from tests.bench.fakes import MEMORY, SUBJECT, TABLE_BYTES, FakeWorld, arm
+from tests.bench.fakes import MEMORY, MODEL, SUBJECT, TABLE_BYTES, FakeWorld, arm
 
 PLAN = Plan(n_prompt=4, n_decode=2, n_repetitions=3)
 MMAP, LATE = arm("mmap"), arm("mmap no prefetch", prefetch=False)
@@ -18,7 +22,7 @@ COLD_MMAP = arm("mmap cold", cold=True)
 
 def measure(world: FakeWorld, *arms: Arm, plan: Plan = PLAN) -> Result:
     """Run a bench in a world."""
-    return run_arms(arms, SUBJECT, plan, outside=world.outside())
+    return run_arms(ATTACHED, arms, SUBJECT, plan, outside=world.outside())
 
 
 def turns(world: FakeWorld) -> list[str]:
@@ -210,6 +214,7 @@ def test_a_failing_cold_turn_ends_its_worker_too() -> None:
 def test_progress_names_the_arm_and_grows_to_one() -> None:
     seen: list[tuple[str, float]] = []
     run_arms(
+        ATTACHED,
         [MMAP],
         SUBJECT,
         PLAN,
@@ -219,4 +224,38 @@ def test_progress_names_the_arm_and_grows_to_one() -> None:
     parts = [part for what, part in seen if what.startswith(WARM)]
     assert parts == sorted(parts)
     assert 0.0 == parts[0] < parts[-1] <= 1.0
-    assert {what for what, _ in seen} >= {f"warm: {NONE.name}", "warm: mmap"}
+    assert {what for what, _ in seen} >= {f"warm: {ATTACHED.base.name}", "warm: mmap"}
+
+
+def native_subject() -> Subject:
+    """Return a model with a table of its own."""
+    region = Region(path=MODEL, begin_bytes=100, end_bytes=1100)
+    rows = Rows(memory="auto", region=region, table_bytes=TABLE_BYTES)
+    return replace(SUBJECT, rows=rows)
+
+
+def measure_native(suite: Suite) -> FakeWorld:
+    """Run the cold arms of a suite."""
+    world = FakeWorld()
+    run_arms(suite, suite.cold, native_subject(), PLAN, outside=world.outside())
+    return world
+
+
+def test_a_table_in_ram_is_there_once_for_both_of_the_base() -> None:
+    world = measure_native(NATIVE)
+    assert world.log.count("start ram") == 1
+    assert turns(world).count("ram") == 2 * (1 + PLAN.n_repetitions)
+    assert f"evict {MODEL}" in world.log
+
+
+def test_a_base_may_be_cold() -> None:
+    world = measure_native(NATIVE_ON_DRIVE)
+    cold_turns = [label for label in turns(world) if label == "mmap late"]
+    assert len(cold_turns) == 2 * 2 * PLAN.n_repetitions  # warmed up, then measured
+    assert world.log[:2] == ["start mmap late", "end mmap late"]  # for its vocabulary
+
+
+def test_nothing_is_measured_without_its_base() -> None:
+    world = FakeWorld(available_bytes=TABLE_BYTES)
+    with pytest.raises(BenchError, match="resident is what all others are set against"):
+        run_arms(NATIVE, NATIVE.cold, native_subject(), PLAN, outside=world.outside())

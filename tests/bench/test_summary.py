@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from engram_local.bench.arms import ATTACHED, NATIVE
 from engram_local.bench.runner import Run
 from engram_local.bench.summary import (
     GroupSummary,
@@ -45,7 +46,7 @@ def runs(group: str = "warm") -> list[Run]:
 @pytest.fixture
 def group() -> GroupSummary:
     """The only group of `runs`."""
-    (group,) = summarize_runs(runs())
+    (group,) = summarize_runs(runs(), ATTACHED)
     return group
 
 
@@ -72,7 +73,7 @@ def test_the_noise_floor_is_how_far_none_is_from_itself(group: GroupSummary) -> 
     lucky = [turn_of("none again", i, 1.0) for i in (1, 2)]
     late = [*lucky, turn_of("none again", 3, 1.25)]
     none = [turn_of("none", i, 1.0) for i in (1, 2, 3)]
-    (other,) = summarize_runs([*none, *late])
+    (other,) = summarize_runs([*none, *late], ATTACHED)
     assert other.decode_floor == NoiseFloor(median=0.0, largest=pytest.approx(0.2))
     assert other.prompt_floor == other.decode_floor
 
@@ -106,7 +107,7 @@ def test_work_of_the_memory_is_medians_and_the_longest_stall() -> None:
         for i, ms in enumerate(stalls)
     ]
     plain = [run for run in runs() if run.arm != "mmap"]
-    (group,) = summarize_runs([*plain, *measured])
+    (group,) = summarize_runs([*plain, *measured], ATTACHED)
     part = group.arms[2].decode
     assert part.stall == Stall(p50_ms=2.0, p95_ms=20.0, max_ms=180.0)
     assert part.amplification == Spread(median=2.0, low=1.0, high=3.0)
@@ -122,7 +123,7 @@ def test_what_the_system_does_not_tell_is_unknown() -> None:
     measured = [
         Run(arm="mmap", group="warm", repetition=i, turn=unknown) for i in (1, 2, 3)
     ]
-    (group,) = summarize_runs([*plain, *measured])
+    (group,) = summarize_runs([*plain, *measured], ATTACHED)
     arm = group.arms[2]
     assert arm.decode.drive_bytes is arm.decode.amplification is None
     assert arm.decode.n_major_faults is arm.rss_anon_bytes is None
@@ -132,7 +133,36 @@ def test_what_the_system_does_not_tell_is_unknown() -> None:
 
 def test_each_group_has_its_own_none() -> None:
     cold = [turn_of(run.arm, run.repetition, 3.0, "cold") for run in runs()]
-    warm, other = summarize_runs([*runs(), *cold])
+    warm, other = summarize_runs([*runs(), *cold], ATTACHED)
     assert (warm.group, other.group) == ("warm", "cold")
     assert warm.arms[2].decode.ratio.median == 0.5
     assert other.arms[2].decode.ratio.median == 1.0
+
+
+def native_runs() -> list[Run]:
+    """Return a model's own table: resident, read lazily, and read ahead."""
+    factors = {
+        "resident": (1.0, 1.0, 1.0),
+        "resident again": (1.0, 1.25, 1.0),
+        "llama.cpp lazy cold": (2.0, 2.0, 4.0),
+        "mmap cold": (1.25, 1.0, 1.6),
+    }
+    return [
+        turn_of(arm, repetition, factors[arm][repetition - 1], "cold")
+        for repetition in (1, 2, 3)
+        for arm in factors
+    ]
+
+
+def test_a_gain_is_the_part_of_the_way_from_the_slow_arm_to_the_base() -> None:
+    (group,) = summarize_runs(native_runs(), NATIVE)
+    (gain,) = group.gains
+    assert (gain.arm, gain.slow) == ("mmap cold", "llama.cpp lazy cold")
+    assert gain.gap == Spread(median=0.5, low=0.5, high=0.75)
+    # Speeds of 0.8, 1 and 0.625 where the slow one has 0.5, 0.5 and 0.25.
+    assert gain.closed == Spread(median=pytest.approx(0.6), low=0.5, high=1.0)
+    assert gain.decode_ratio == Spread(median=2.0, low=pytest.approx(1.6), high=2.5)
+
+
+def test_without_a_slow_arm_nothing_is_gained(group: GroupSummary) -> None:
+    assert group.gains == ()

@@ -30,6 +30,7 @@ class FakeEngine:
     n_ctx: int = 64
     on: bool = True
     has_memory: bool = True
+    can_leave_out_memory: bool = True
     calls: list[str] = field(default_factory=list)
     drive_bytes: int = 1000
     n_resident: int = 0

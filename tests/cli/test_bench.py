@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from engram_local.bench import runner, synthetic
-from engram_local.bench.arms import Arm
-from engram_local.bench.runner import Result, Subject
+from engram_local.bench.arms import Arm, Suite
+from engram_local.bench.runner import Result
+from engram_local.bench.subject import Subject
 from engram_local.bench.synthetic import MemoryShape
 from engram_local.bench.tokens import Plan
 from engram_local.cli import main
@@ -36,12 +37,17 @@ class FakeBench:
         self.files: list[Path] = []
 
     def run(
-        self, arms: Sequence[Arm], subject: Subject, plan: Plan, **_: object
+        self,
+        suite: Suite,
+        arms: Sequence[Arm],
+        subject: Subject,
+        plan: Plan,
+        **_: object,
     ) -> Result:
         """Remember what was asked for."""
         self.arms = [arm.name for arm in arms]
         self.subject, self.plan = subject, plan
-        self.files = [subject.model, subject.memory]
+        self.files = [subject.model, subject.rows.region.path]
         assert all(path.exists() for path in self.files)
         if self.error is not None:
             raise self.error
@@ -86,9 +92,9 @@ def test_the_plan_and_the_subject_are_what_was_asked_for(
     assert main(["bench", *files, *words]) == 0
     assert bench.plan == Plan(n_prompt=100, n_decode=20, n_repetitions=7)
     subject = bench.subject
-    assert (subject.model.name, subject.memory.name) == ("tiny.gguf", "m.gguf")
-    spec = read_memory(read_header(subject.memory)).spec
-    assert subject.table_bytes == spec.table_bytes > 0
+    assert (subject.model.name, subject.rows.memory.name) == ("tiny.gguf", "m.gguf")
+    spec = read_memory(read_header(subject.rows.memory)).spec
+    assert subject.rows.table_bytes == spec.table_bytes > 0
     assert subject.settings.n_ctx == 120  # as long as is needed
     assert (subject.settings.n_threads, subject.settings.temperature) == (1, 0.0)
     assert subject.text is None
