@@ -61,7 +61,9 @@ _BYTE_SCALES = {
 }
 """Types whose scales are small floats: where, the code of 1, and what that is worth."""
 
-RANDOM_TYPES = (*_FLOATS, *_BLOCKS, *_BYTE_SCALES)
+_IQ1_M_STD = 7.2
+
+RANDOM_TYPES = (*_FLOATS, *_BLOCKS, *_BYTE_SCALES, RowType.IQ1_M)
 """What can be made."""
 
 
@@ -98,6 +100,8 @@ def _tile(row_type: RowType, std: float) -> NDArray[np.uint8]:
     tile = words.view(np.uint8)[: n_blocks * block_bytes].reshape(n_blocks, -1)
     if row_type in _BYTE_SCALES:
         _set_byte_scales(tile, row_type, std)
+    elif row_type is RowType.IQ1_M:
+        _set_spread_scale(tile, std / _IQ1_M_STD)
     else:
         _set_scales(tile, _BLOCKS[row_type], std)
     return tile
@@ -118,6 +122,16 @@ def _set_byte_scales(tile: NDArray[np.uint8], row_type: RowType, std: float) -> 
     where, one, worth = _BYTE_SCALES[row_type]
     steps = 1 if row_type is RowType.MXFP4 else 8  # NVFP4 has 3 bits of mantissa
     tile[:, where] = one + steps * round(np.log2(std / worth))
+
+
+def _set_spread_scale(tile: NDArray[np.uint8], scale: float) -> None:
+    """Give all blocks of IQ1_M one scale: its float16 lies in the high nibbles of four
+    words, after 48 bytes.
+    """
+    bits = int(np.float16(scale).view(np.uint16))
+    for word in range(4):
+        at = 49 + 2 * word
+        tile[:, at] = tile[:, at] & 0x0F | (bits >> 4 * word & 0x0F) << 4
 
 
 def _set_scales(tile: NDArray[np.uint8], blocks: _Blocks, std: float) -> None:
