@@ -11,8 +11,9 @@ import gguf
 import pytest
 
 from engram_local.bench import random_bytes
+from engram_local.bench.qwen4exp_shape import Qwen4ExpShape
 from engram_local.bench.synthetic_gemma4 import Gemma4Shape, write_gemma4
-from engram_local.bench.synthetic_qwen4exp import Qwen4ExpShape, write_qwen4exp
+from engram_local.bench.synthetic_qwen4exp import write_qwen4exp
 from engram_local.units import MIB
 
 N_TOKENS = 512
