@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from engram_local.bench.synthetic import MemoryShape
     from engram_local.bench.tokens import Plan
     from engram_local.memory.module import NativeModule
+    from engram_local.scratch_files import ScratchFolder
 
 _SPARSE_BYTES = 64 * MIB
 """Of each layer's table that is written with --sparse."""
@@ -126,10 +127,11 @@ def run(args: argparse.Namespace) -> int:
     plan = Plan(
         n_prompt=args.n_prompt, n_decode=args.n_gen, n_repetitions=args.repetitions
     )
-    with status_line() as status, _files(args, status) as files:
+    with status_line() as status, _files(args) as folder:
+        files = _model_and_memory(args, folder, status)
         subject = _subject(args, plan, *files)
         result = run_arms(suite, arms, subject, plan, progress=status)
-    _print(args, _report(subject, plan, suite, result))
+    _print(args, _report(subject, plan, suite, result, folder))
     return 0
 
 
@@ -196,21 +198,12 @@ def _subject(
 
 
 @contextmanager
-def _files(
-    args: argparse.Namespace, status: StatusLine
-) -> Iterator[tuple[Path, Path | None]]:
-    """Give model and memory: those that were named, or made ones while it lasts.
+def _files(args: argparse.Namespace) -> Iterator[ScratchFolder]:
+    """Give a folder for files that are made; they are gone at the end."""
+    from engram_local.scratch_files import scratch_folder
 
-    The memory is None where the table is a part of the model.
-    """
-    if args.synthetic is None and args.table is None:
-        is_native = _native(args) is not None
-        yield (_model(args), None) if is_native else options.files_of(args)
-        return
-    from engram_local.bench.synthetic import synthetic_folder
-
-    with unwind_when_ended(), synthetic_folder(args.dir or _large_files()) as folder:
-        yield _make_files(args, folder, status)
+    with unwind_when_ended(), scratch_folder(args.dir or _large_files()) as folder:
+        yield folder
 
 
 def _large_files() -> Path:
@@ -219,8 +212,21 @@ def _large_files() -> Path:
     return folder if folder.is_dir() else Path(gettempdir())
 
 
+def _model_and_memory(
+    args: argparse.Namespace, folder: ScratchFolder, status: StatusLine
+) -> tuple[Path, Path | None]:
+    """Return those that were named, or made ones.
+
+    The memory is None where the table is a part of the model.
+    """
+    if args.synthetic is None and args.table is None:
+        is_native = _native(args) is not None
+        return (_model(args), None) if is_native else options.files_of(args)
+    return _make_files(args, folder, status)
+
+
 def _make_files(
-    args: argparse.Namespace, folder: Path, status: StatusLine
+    args: argparse.Namespace, folder: ScratchFolder, status: StatusLine
 ) -> tuple[Path, Path]:
     from engram_local.bench.synthetic import (
         parse_shape,
@@ -234,9 +240,9 @@ def _make_files(
     if args.synthetic is None:
         model = _model(args)
     else:
-        model = folder / f"synthetic-{args.synthetic}.gguf"
+        model = folder.new_file(f"synthetic-{args.synthetic}.gguf")
         write_backbone(model, parse_shape(args.synthetic), progress=progress)
-    memory = folder / "synthetic-memory.gguf"
+    memory = folder.new_file("synthetic-memory.gguf")
     shape = _memory_shape(args, model)
     write_synthetic_memory(memory, model, shape, progress=progress)
     return model, memory
@@ -257,7 +263,9 @@ def _memory_shape(args: argparse.Namespace, model: Path) -> MemoryShape:
     )
 
 
-def _report(subject: Subject, plan: Plan, suite: Suite, result: Result) -> Report:
+def _report(
+    subject: Subject, plan: Plan, suite: Suite, result: Result, folder: ScratchFolder
+) -> Report:
     from engram_local.bench import machine
     from engram_local.bench.report import Report
     from engram_local.bench.summary import summarize_runs
@@ -267,13 +275,13 @@ def _report(subject: Subject, plan: Plan, suite: Suite, result: Result) -> Repor
         machine=machine.look(),
         command=options.command_line(sys.argv[1:]),
         date=date.today().isoformat(),
-        model=subject.model.name,
-        memory="its own table" if memory == "auto" else memory.name,
+        model=folder.name_of(subject.model),
+        memory="its own table" if memory == "auto" else folder.name_of(memory),
         table_bytes=subject.rows.table_bytes,
         n_threads=subject.settings.n_threads or default_threads(),
         plan=plan,
         groups=tuple(summarize_runs(result.runs, suite)),
-        notes=tuple(result.notes),
+        notes=tuple(folder.readable(note) for note in result.notes),
         runs=tuple(result.runs),
     )
 
