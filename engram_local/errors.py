@@ -10,6 +10,7 @@
   - TableError         rows cannot be read, or a row id is out of range    exit 1
     - DirectReadError  the file system cannot read past the page cache
   - LostFileError      a file could not be read while it was in use        exit 1
+  - RowsDifferError    llama.cpp gathered other rows than we read          exit 1
   - BackboneError      llama.cpp failed while computing                    exit 1
   - BenchError         a measurement could not be taken                    exit 1
   - Interrupted        Ctrl-C ended a computation                        exit 130
@@ -90,6 +91,12 @@ class LostFileError(EngramError):
     """
 
     code = "file-lost"
+
+
+class RowsDifferError(EngramError):
+    """llama.cpp gathered other rows of a model's own table than we read."""
+
+    code = "rows-differ"
 
 
 class BackboneError(EngramError):

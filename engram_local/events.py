@@ -67,6 +67,9 @@ class MemoryStats:
     n_late: int
     """The others: prepared while it waited, as warm rows of a single token are."""
 
+    verified_rows: int | None = None
+    """Rows that llama.cpp gathered and that are ours bit for bit; None = not asked."""
+
     gate_mean: dict[int, float]
     """Mean gate per memory layer, 0 closed to 1 open."""
 

@@ -26,6 +26,7 @@ from engram_local.memory.libc import install_bus_error_handler
 from engram_local.memory.module import MemoryModule, NativeModule
 from engram_local.memory.native import NativeMemory
 from engram_local.memory.reference_memory import ReferenceMemory
+from engram_local.memory.verify import RowVerifier
 from engram_local.settings import Settings
 from engram_local.spec import BackboneSpec
 
@@ -66,6 +67,8 @@ def load(
     spec = _read_spec(header)
     native = read_native(header)
     _check_choice(path, native, memory)
+    if settings.verify_rows and (native is None or memory is None):
+        raise _nothing_to_verify(path, native)
     install_bus_error_handler()
     if native is not None:
         return _load_native(stack, path, spec, native, memory, settings, progress)
@@ -93,11 +96,23 @@ def _load_native(
     progress: Progress | None,
 ) -> Loaded:
     report = _part_of("loading the model", progress)
-    backbone = Backbone(path, settings, progress=report)
+    verifier = RowVerifier(module) if settings.verify_rows else None
+    if verifier is not None:
+        stack.callback(verifier.close)
+    backbone = Backbone(
+        path,
+        settings,
+        progress=report,
+        hooked=verifier is not None,
+        hook_width=None if verifier is None else verifier.width,
+    )
     stack.callback(backbone.close)
     if memory is None:  # llama.cpp alone
         return Loaded(spec=spec, backbone=backbone, memory=None)
-    native = NativeMemory(module, tier="mmap")
+    if verifier is not None:
+        function = PythonFunction(verifier.compare, verifier.width)
+        backbone.watch_node(module.node, function)
+    native = NativeMemory(module, tier="mmap", verifier=verifier)
     stack.callback(native.close)
     return Loaded(spec=spec, backbone=backbone, memory=native)
 
@@ -110,6 +125,14 @@ def _check_choice(
             f"{model} has a table of its own, no other memory can be added",
             hint="leave --memory out",
         )
+
+
+def _nothing_to_verify(model: Path, native: NativeModule | None) -> UsageError:
+    what = "has none" if native is None else "was opened to run without ours"
+    return UsageError(
+        f"the rows of a model's own table can be verified, and {model} {what}",
+        hint="leave --verify-rows out",
+    )
 
 
 def _read_spec(header: Header) -> BackboneSpec:

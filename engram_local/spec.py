@@ -48,6 +48,29 @@ class RowType(StrEnum):
     Q4_0 = "q4_0"
     FP8 = "fp8"
 
+    # Only in models with a table of their own; named as in ggml.
+    Q4_1 = "q4_1"
+    Q5_0 = "q5_0"
+    Q5_1 = "q5_1"
+    Q2_K = "q2_k"
+    Q3_K = "q3_k"
+    Q4_K = "q4_k"
+    Q5_K = "q5_k"
+    Q6_K = "q6_k"
+    IQ1_S = "iq1_s"
+    IQ1_M = "iq1_m"
+    IQ2_XXS = "iq2_xxs"
+    IQ2_XS = "iq2_xs"
+    IQ2_S = "iq2_s"
+    IQ3_XXS = "iq3_xxs"
+    IQ3_S = "iq3_s"
+    IQ4_NL = "iq4_nl"
+    IQ4_XS = "iq4_xs"
+    TQ1_0 = "tq1_0"
+    TQ2_0 = "tq2_0"
+    MXFP4 = "mxfp4"
+    NVFP4 = "nvfp4"
+
     def row_bytes(self, width: int) -> int:
         """Return the bytes of one row; raise FormatError if `width` does not fit."""
         block, n_bytes = _BLOCKS[self]
@@ -67,7 +90,39 @@ _BLOCKS = {
     RowType.Q8_0: (32, 34),  # one float16 scale, 32 int8
     RowType.Q4_0: (32, 18),  # one float16 scale, 32 nibbles
     RowType.FP8: (32, 33),  # 32 E4M3 values, one E8M0 scale at the end of the row
+    RowType.Q4_1: (32, 20),
+    RowType.Q5_0: (32, 22),
+    RowType.Q5_1: (32, 24),
+    RowType.Q2_K: (256, 84),
+    RowType.Q3_K: (256, 110),
+    RowType.Q4_K: (256, 144),
+    RowType.Q5_K: (256, 176),
+    RowType.Q6_K: (256, 210),
+    RowType.IQ1_S: (256, 50),
+    RowType.IQ1_M: (256, 56),
+    RowType.IQ2_XXS: (256, 66),
+    RowType.IQ2_XS: (256, 74),
+    RowType.IQ2_S: (256, 82),
+    RowType.IQ3_XXS: (256, 98),
+    RowType.IQ3_S: (256, 110),
+    RowType.IQ4_NL: (32, 18),
+    RowType.IQ4_XS: (256, 136),
+    RowType.TQ1_0: (256, 54),
+    RowType.TQ2_0: (256, 66),
+    RowType.MXFP4: (32, 17),
+    RowType.NVFP4: (64, 36),
 }
+"""Values of a block and its bytes."""
+
+MEMORY_TYPES = (
+    RowType.F32,
+    RowType.F16,
+    RowType.BF16,
+    RowType.Q8_0,
+    RowType.Q4_0,
+    RowType.FP8,
+)
+"""What a memory's own file may hold; compiled code decodes these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,16 @@ from contextlib import contextmanager, suppress
 from errno import EIO, ENOENT, ENOSYS
 from pathlib import Path
 
-LOOKUP, FORGET, GETATTR, OPEN, READ, RELEASE, FLUSH = 1, 2, 3, 14, 15, 18, 25
+LOOKUP, FORGET, GETATTR, OPEN, READ, STATFS, RELEASE, FLUSH = (
+    1,
+    2,
+    3,
+    14,
+    15,
+    17,
+    18,
+    25,
+)
 INIT, OPENDIR, READDIR, RELEASEDIR, INTERRUPT, BATCH_FORGET = 26, 27, 28, 29, 36, 42
 NO_ANSWER = {FORGET, INTERRUPT, BATCH_FORGET}
 EMPTY_ANSWER = {RELEASE, RELEASEDIR, FLUSH}
@@ -122,6 +131,8 @@ class _Server:
             return self._read(*struct.unpack_from("<8xQI", body))
         if code == READDIR:
             return self._names(*struct.unpack_from("<8xQ", body))
+        if code == STATFS:
+            return struct.pack("<5Q3I28x", 0, 0, 0, 1, 0, 4096, 255, 4096)
         if code in EMPTY_ANSWER:
             return b""
         raise OSError(ENOSYS, "not served")

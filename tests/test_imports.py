@@ -18,6 +18,7 @@ LAYERS = [
     {"formats"},
     {"catalog"},
     {"loading"},
+    {"sequence"},
     {"engine"},
     {"bench"},
     {"probe", "sizing"},

@@ -7,7 +7,6 @@ models that nobody can download. What such a model says is noise.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram_local import catalog
+from engram_local.bench.random_bytes import RandomBytes
 from engram_local.errors import UsageError
 from engram_local.formats import backbone_writer
 from engram_local.formats.backbone import read_backbone
@@ -56,8 +56,6 @@ ROW_TYPES = (RowType.Q8_0, RowType.F16, RowType.Q4_0)
 
 _CUSTOM = re.compile(r"(\d{2,6})x(\d{1,4})")
 _HEAD_SIZE = 64
-_TILE_BYTES = 64 * MIB
-_QUANT_STD = {RowType.Q8_0: 256 / 12**0.5, RowType.Q4_0: 16 / 12**0.5}
 _WEIGHT_STD = 0.02  # as most models are initialised; hidden states stay near 1
 _DELTA_STD = 0.01  # small beside the hidden state
 
@@ -181,7 +179,7 @@ def write_backbone(
         weight_type,
         name=f"synthetic {shape.hidden_size}x{shape.n_layers}",
         vocabulary=read_header(catalog.default_model()),
-        weights=_RandomBytes(weight_type, std=_WEIGHT_STD).take,
+        weights=RandomBytes(weight_type, std=_WEIGHT_STD).take,
         progress=progress,
     )
 
@@ -205,7 +203,7 @@ def write_synthetic_memory(
             f"{backbone.fingerprint.block_count} layers"
         )
     module = _module(path, backbone, shape)
-    source = _RandomBytes(shape.row_type, std=1.0)
+    source = RandomBytes(shape.row_type, std=1.0)
     rows = [
         _rows(layer.table, shape.real_bytes, source) for layer in module.spec.layers
     ]
@@ -299,54 +297,9 @@ def _weights(
     )
 
 
-def _rows(table: TableSpec, real_bytes: int | None, source: _RandomBytes) -> StoredRows:
+def _rows(table: TableSpec, real_bytes: int | None, source: RandomBytes) -> StoredRows:
     n_bytes = table.n_bytes
     if real_bytes is not None:
         n_rows = min(real_bytes // table.row_bytes, table.n_rows)
         n_bytes = n_rows * table.row_bytes
     return StoredRows(chunks=source.take(n_bytes), n_bytes=n_bytes)
-
-
-class _RandomBytes:
-    """Blocks of a type with random contents, without end, faster than a drive.
-
-    A tile is read round and round. It is an odd number of blocks long, so a page of the
-    file meets other bytes in each of 2048 rounds (128 GiB): a drive or a file system
-    finds nothing to share or to compress.
-    """
-
-    def __init__(self, row_type: RowType, *, std: float) -> None:
-        self._tile = _tile(row_type, std).reshape(-1)
-        self._position = 0
-
-    def take(self, n_bytes: int) -> Iterator[NDArray[np.uint8]]:
-        """Yield the next `n_bytes`, a whole number of blocks, in chunks."""
-        while n_bytes > 0:
-            chunk = self._tile[self._position :][:n_bytes]
-            self._position = (self._position + len(chunk)) % len(self._tile)
-            n_bytes -= len(chunk)
-            yield chunk
-
-
-def _tile(row_type: RowType, std: float) -> NDArray[np.uint8]:
-    """Return random blocks: (n_blocks, block_bytes) uint8, values finite."""
-    block_bytes = row_type.row_bytes(1 if row_type is RowType.F16 else 32)
-    n_blocks = _TILE_BYTES // block_bytes | 1
-    words = np.random.default_rng(0).integers(
-        0, 2**64 - 1, n_blocks * block_bytes // 8 + 1, np.uint64, endpoint=True
-    )
-    tile = words.view(np.uint8)[: n_blocks * block_bytes].reshape(n_blocks, -1)
-    if row_type is RowType.F16:
-        tile[:, 1] &= 0xBF  # exponent at most 15: all values lie below 2
-    else:
-        _set_scales(tile, std / _QUANT_STD[row_type])
-    return tile
-
-
-def _set_scales(tile: NDArray[np.uint8], scale: float) -> None:
-    """Give all blocks one scale. Its sign stays random: quants have a mean of -0.5,
-    which as a constant in every weight would outgrow the rest of the hidden state.
-    """
-    low, high = np.float16(scale).tobytes()
-    tile[:, 0] = low
-    tile[:, 1] = tile[:, 1] & 0x80 | high

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engram_local.cli.status import status_line
 from engram_local.errors import UsageError
-from engram_local.spec import RowType
+from engram_local.spec import MEMORY_TYPES, RowType
 from engram_local.units import format_bytes
 
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--rows-type",
-        choices=[row_type.value for row_type in RowType],
+        choices=[row_type.value for row_type in MEMORY_TYPES],
         default=RowType.F16.value,
         help="how rows are stored (default f16)",
     )

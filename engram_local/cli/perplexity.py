@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engram_local.cli import options
+from engram_local.cli import options, report
 from engram_local.cli.status import StatusLine, status_line
 from engram_local.errors import UsageError
 
@@ -29,6 +30,9 @@ class Likelihood:
     mean_nll: float
     mean_nll_no_memory: float | None
     """None where there is no memory that can be left out."""
+
+    verified_rows: int | None = None
+    """Rows of the table that were compared; None = not asked."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(_as_json(result, per_token=args.per_token)))
     else:
         print(_as_text(result))
+        if result.verified_rows is not None:
+            print(report.verified_line(result.verified_rows), file=sys.stderr)
     return 0
 
 
@@ -66,7 +72,9 @@ def measure(
             f"the text is {len(token_ids)} tokens, 2 are needed to predict one"
         )
     compares = engine.can_leave_out_memory
+    engine.take_memory_stats()  # what was counted before
     token_nll = _score(engine, token_ids, "with memory", status)
+    memory = engine.take_memory_stats()
     without = None
     if compares:
         engine.use_memory(False)
@@ -77,6 +85,7 @@ def measure(
         token_nll=token_nll,
         mean_nll=math.fsum(token_nll) / len(token_nll),
         mean_nll_no_memory=None if without is None else without / len(token_nll),
+        verified_rows=None if memory is None else memory.verified_rows,
     )
 
 
@@ -96,6 +105,7 @@ def _as_json(result: Likelihood, *, per_token: bool) -> dict[str, object]:
         "n_tokens": result.n_tokens,
         "mean_nll": result.mean_nll,
         "mean_nll_no_memory": result.mean_nll_no_memory,
+        "verified_rows": result.verified_rows,
     }
     if per_token:
         fields["token_nll"] = result.token_nll

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engram_local.telemetry import measure_resources
-from engram_local.units import escape_control, format_bytes
+from engram_local.units import escape_control, format_bytes, format_count
 
 if TYPE_CHECKING:
     from engram_local.engine import Engine
@@ -40,6 +40,11 @@ def timing_line(finished: Finished) -> str:
         parts.append(f"ended: {finished.finish_reason}")
     parts.append(_memory_part(finished.memory))
     return f"[{' · '.join(parts)}]"
+
+
+def verified_line(n_rows: int) -> str:
+    """Return one line about rows that were compared; the first unequal one raises."""
+    return f"verified {format_count(n_rows)} rows, all equal"
 
 
 def _memory_part(memory: MemoryStats | None) -> str:
@@ -89,6 +94,7 @@ def _memory_json(engine: Engine, memory: MemoryStats | None) -> dict[str, Any] |
         "tier": memory.tier,
         "rows_read": memory.rows_read,
         "bytes_read": memory.bytes_read,
+        "verified_rows": memory.verified_rows,
         "stall_ms": _stall(memory.stall),
         "prefetch": {
             "submitted": memory.n_submitted,

@@ -84,8 +84,16 @@ def _answer_once(engine: Engine, args: argparse.Namespace, text: str) -> int:
         print(json.dumps(report.as_json(engine, finished), indent=2))
     else:
         print()
-        print(report.timing_line(finished), file=sys.stderr)
+        _tell(finished)
     return _INTERRUPTED if interrupted else 0
+
+
+def _tell(finished: Finished) -> None:
+    """Say what there is to say about an answer."""
+    print(report.timing_line(finished), file=sys.stderr)
+    memory = finished.memory
+    if memory is not None and memory.verified_rows is not None:
+        print(report.verified_line(memory.verified_rows), file=sys.stderr)
 
 
 def _stream(engine: Engine, prompt: Prompt, *, quiet: bool = False) -> Finished:
@@ -171,7 +179,7 @@ def _chat_turn(engine: Engine, conversation: Conversation, line: str) -> None:
         return
     conversation.answer(finished.text)
     print()
-    print(report.timing_line(finished), file=sys.stderr)
+    _tell(finished)
 
 
 def _command(engine: Engine, conversation: Conversation, line: str) -> None:

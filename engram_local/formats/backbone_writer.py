@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFValueType, GGUFWriter, LlamaFileType
+from gguf import GGUFWriter, LlamaFileType
 from numpy.typing import NDArray
 
 from engram_local.formats.engram_gguf import TYPE_IDS
-from engram_local.formats.header import Header, Value
+from engram_local.formats.header import Header
 from engram_local.formats.pieces import Piece, Progress, write_gguf
+from engram_local.formats.tokenizer_writer import add_tokenizer
 from engram_local.spec import BackboneShape, RowType
 
 Source = Callable[[int], Iterable[NDArray[np.uint8]]]
@@ -55,7 +56,7 @@ def write_backbone(
     writer.add_file_type(_FILE_TYPES[weight_type])
     writer.add_quantization_version(_QUANTIZATION_VERSION)
     _add_shape(writer, shape)
-    _add_tokenizer(writer, vocabulary)
+    add_tokenizer(writer, vocabulary)
     pieces = [
         _piece(tensor, dims, weight_type, weights)
         for tensor, dims in _tensors(shape, vocab_size)
@@ -74,35 +75,6 @@ def _add_shape(writer: GGUFWriter, shape: BackboneShape) -> None:
     writer.add_rope_dimension_count(shape.head_size)
     writer.add_rope_freq_base(_ROPE_BASE)
     writer.add_layer_norm_rms_eps(_RMS_EPSILON)
-
-
-def _add_tokenizer(writer: GGUFWriter, vocabulary: Header) -> None:
-    for key, value in vocabulary.metadata.items():
-        if not key.startswith("tokenizer."):
-            continue
-        if isinstance(value, str):
-            writer.add_string(key, value)
-        elif isinstance(value, bool):
-            writer.add_bool(key, value)
-        elif isinstance(value, int):
-            writer.add_uint32(key, value)
-        else:
-            _add_array(writer, key, value)
-
-
-def _add_array(writer: GGUFWriter, key: str, value: Value) -> None:
-    if isinstance(value, list):
-        # As bytes: a token may hold bytes that are no UTF-8.
-        items: list[object] = [
-            text.encode("utf-8", "surrogateescape") for text in value
-        ]
-        kind = GGUFValueType.STRING
-    else:
-        assert isinstance(value, np.ndarray)
-        items = value.tolist()
-        integers = value.dtype.kind == "i"
-        kind = GGUFValueType.INT32 if integers else GGUFValueType.FLOAT32
-    writer.add_key_value(key, items, GGUFValueType.ARRAY, sub_type=kind)
 
 
 def _tensors(

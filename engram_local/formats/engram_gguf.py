@@ -236,7 +236,7 @@ class _Reader:
         if tensor.type_id not in types:
             raise FormatError(
                 f"{self._header.path}: {tensor.name} has the element type "
-                f"{tensor.type_id}, rows may be {', '.join(RowType)}"
+                f"{tensor.type_id}, rows may be {', '.join(TYPE_IDS)}"
             )
         row_type = types[tensor.type_id]
         row_bytes = row_type.row_bytes(width)  # refuses a width that does not fit

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 from engram_local.errors import FormatError, UnsupportedError
-from engram_local.formats.engram_gguf import TYPE_IDS
 from engram_local.formats.header import Header, TensorInfo
 from engram_local.spec import RowType, TableSpec
-
-_READABLE = {
-    type_id: row_type
-    for row_type, type_id in TYPE_IDS.items()
-    if row_type is not RowType.FP8  # stored as bytes; what they mean is in a key
-}
 
 
 def read_table_spec(
@@ -22,11 +15,11 @@ def read_table_spec(
     row_type: what the rows are where the tensor's type does not tell. Raises
     UnsupportedError for types that have no RowType.
     """
-    row_type = row_type or _READABLE.get(tensor.type_id)
+    row_type = row_type or _row_type(tensor.type_id)
     if row_type is None:
         raise UnsupportedError(
             f"{header.path}: {tensor.name} has rows of ggml's type {tensor.type_id}, "
-            f"{', '.join(_READABLE.values())} can be read"
+            "which cannot be read"
         )
     if len(tensor.shape) != 2:
         raise FormatError(f"{header.path}: {tensor.name} has the shape {tensor.shape}")
@@ -36,6 +29,17 @@ def read_table_spec(
         n_rows=tensor.shape[1],
         offset_bytes=tensor.offset_bytes,
     )
+
+
+def _row_type(type_id: int) -> RowType | None:
+    """Return how rows of ggml's type are stored; None if they are not read here.
+
+    FP8 is not found: its rows are bytes for ggml, and what they mean is in a key.
+    """
+    from gguf.constants import GGMLQuantizationType
+
+    names = {int(kind): kind.name for kind in GGMLQuantizationType}
+    return RowType.__members__.get(names.get(type_id, ""))
 
 
 def _width(header: Header, tensor: TensorInfo, row_type: RowType) -> int:

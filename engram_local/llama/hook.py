@@ -1,4 +1,4 @@
-"""Reading and changing a layer's hidden state while llama.cpp computes.
+"""Reading nodes and changing a layer's hidden state while llama.cpp computes.
 
 llama.cpp's eval callback is asked about every node of the graph; for the nodes that are
 wanted, the computation stops after the node, and what is written to it is what the
@@ -19,7 +19,7 @@ from engram_local.errors import BackboneError
 from engram_local.llama.node_filter import WRONG_SIZE, NodeFilter
 
 OnHidden = Callable[[int, NDArray[np.float32]], None]
-"""Called with a hook's line and (n_tokens, n_embd) float32, to change in place."""
+"""Called with a hook's line and (n_tokens, width) float32, to change in place."""
 
 NATIVE_FUNCTION = ctypes.CFUNCTYPE(
     ctypes.c_int32,
@@ -30,7 +30,7 @@ NATIVE_FUNCTION = ctypes.CFUNCTYPE(
 )
 """`int32 function(int64 line, float* hidden, int64 n_tokens, void* state)`; 0 = fine.
 
-hidden: (n_tokens, n_embd), to be changed in place."""
+hidden: (n_tokens, width), to be changed in place."""
 
 
 class HookFunction(Protocol):
@@ -53,9 +53,10 @@ class PythonFunction:
 
     state = 0
 
-    def __init__(self, on_hidden: OnHidden, n_embd: int) -> None:
+    def __init__(self, on_hidden: OnHidden, width: int) -> None:
+        """width: floats of one token."""
         self._on_hidden = on_hidden
-        self._n_embd = n_embd
+        self._width = width
         self._error: BaseException | None = None
         self._callback = NATIVE_FUNCTION(self._call)
 
@@ -72,7 +73,7 @@ class PythonFunction:
 
     def _call(self, line: int, hidden: Any, n_tokens: int, _state: object) -> int:
         try:
-            shape = (n_tokens, self._n_embd)
+            shape = (n_tokens, self._width)
             self._on_hidden(line, np.ctypeslib.as_array(hidden, shape))
         except BaseException as error:  # noqa: BLE001 - see raise_error
             self._error = error  # no exception can pass through llama.cpp
@@ -90,27 +91,40 @@ def node_names(layer_id: int) -> tuple[bytes, ...]:
 
 
 class HiddenHook:
-    """Hands the hidden state of some nodes to a function.
+    """Hands the hidden state of some nodes, or what a node holds, to a function.
 
     `function` and `state` are what a context needs.
     """
 
-    def __init__(self, *, n_embd: int, n_layers: int, max_tokens: int) -> None:
+    def __init__(self, *, width: int, n_layers: int, max_tokens: int) -> None:
+        """width: floats of one token; max_tokens: computed at once."""
         self._names: Sequence[bytes] = ()
         self._installed: HookFunction | None = None
+        self._only_reads = False
         # A dry run looks for two names per layer.
         self._filter = NodeFilter(
-            width=n_embd, max_tokens=max_tokens, max_names=2 * n_layers + 2
+            width=width, max_tokens=max_tokens, max_names=2 * n_layers + 2
         )
         self.function = llama_cpp.ggml_backend_sched_eval_callback(
             self._filter.function
         )
         self.state = self._filter.state
 
-    def install(self, names: Sequence[bytes], function: HookFunction) -> None:
-        """Call `function` at the nodes `names`; `line` is the place in `names`."""
+    def install(
+        self,
+        names: Sequence[bytes],
+        function: HookFunction,
+        *,
+        only_reads: bool = False,
+    ) -> None:
+        """Call `function` at the nodes `names`; `line` is the place in `names`.
+
+        only_reads: what it changes does not reach the node.
+        """
         self._names, self._installed = tuple(names), function
-        self._filter.set_function(function.address, function.state)
+        self._only_reads = only_reads
+        address, state = function.address, function.state
+        self._filter.set_function(address, state, only_reads=only_reads)
         self.enable(True)
 
     def enable(self, on: bool) -> None:
@@ -125,10 +139,19 @@ class HiddenHook:
         """Raise what went wrong at a node during the last decode, once."""
         status, found_bytes = self._filter.take_status()
         if status == WRONG_SIZE:
-            raise BackboneError(
-                f"the hidden state of this architecture is not float32 of the model's "
-                f"width: a node has {found_bytes} bytes",
-                hint="run it without a memory: --no-memory",
-            )
+            raise self._wrong_size(found_bytes)
         if status and self._installed is not None:
             self._installed.raise_error()
+
+    def _wrong_size(self, found_bytes: int) -> BackboneError:
+        if self._only_reads:
+            return BackboneError(
+                f"the node {self._names[0].decode()} has {found_bytes} bytes, which "
+                "are no rows of this table as float32",
+                hint="leave out --verify-rows",
+            )
+        return BackboneError(
+            f"the hidden state of this architecture is not float32 of the model's "
+            f"width: a node has {found_bytes} bytes",
+            hint="run it without a memory: --no-memory",
+        )

@@ -1,4 +1,4 @@
-"""The eval callback, compiled: passes the hidden state of a few graph nodes on.
+"""The eval callback, compiled: passes the values of a few graph nodes on.
 
 llama.cpp asks about every node, 936 times per token of SmolLM2. Answering in Python
 took 6 to 13 % of a decode step; here it is a comparison of names, without the GIL.
@@ -22,8 +22,8 @@ MAX_NAME_BYTES = 64  # GGML_MAX_NAME, the closing zero included
 FAILED, WRONG_SIZE = 1, 2
 """Values of `status`; 0 is fine."""
 
-_FUNCTION, _STATE, _HIDDEN, _ROW_BYTES, _MAX_TOKENS = range(5)
-_N_NAMES, _STATUS, _FOUND_BYTES, _N_WORDS = range(5, 9)
+_FUNCTION, _STATE, _HIDDEN, _ROW_BYTES, _MAX_TOKENS, _ONLY_READS = range(6)
+_N_NAMES, _STATUS, _FOUND_BYTES, _N_WORDS = range(6, 10)
 _HEADER_BYTES = 8 * _N_WORDS
 
 
@@ -35,7 +35,7 @@ class NodeFilter:
     """
 
     def __init__(self, *, width: int, max_tokens: int, max_names: int) -> None:
-        """width: floats of one row; max_tokens: rows of a node at most."""
+        """width: floats of one token; max_tokens: of a node at most."""
         self._state = np.zeros(_HEADER_BYTES + max_names * MAX_NAME_BYTES, np.uint8)
         self._hidden = np.zeros((max_tokens, width), np.float32)
         self._header = self._state[:_HEADER_BYTES].view(np.int64)
@@ -45,12 +45,14 @@ class NodeFilter:
         self.function = int(_compiled().address)
         self.state = self._state.ctypes.data
 
-    def set_function(self, address: int, state: int) -> None:
+    def set_function(self, address: int, state: int, *, only_reads: bool) -> None:
         """Call `function(line, hidden, n_tokens, state)` at the wanted nodes.
 
         Its type is that of `NATIVE_FUNCTION` in hook.py. Not while a graph is computed.
+        only_reads: nothing is copied back, and a token may have several rows in a node.
         """
         self._header[_FUNCTION], self._header[_STATE] = address, state
+        self._header[_ONLY_READS] = only_reads
 
     def set_names(self, names: Sequence[bytes]) -> None:
         """Want the nodes with these names, in `line` 0, 1, ...; same rule."""
@@ -108,6 +110,8 @@ def _call(typing_context, address, line, hidden, n_tokens, state):  # type: igno
 def _change(tensor, line, header):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Copy a node from its backend, let it be changed, copy it back."""
     n_tokens, n_bytes = _ggml_nrows(tensor), _ggml_nbytes(tensor)
+    if header[_ONLY_READS]:
+        n_tokens = n_bytes // header[_ROW_BYTES]
     if n_bytes != n_tokens * header[_ROW_BYTES] or n_tokens > header[_MAX_TOKENS]:
         header[_STATUS], header[_FOUND_BYTES] = WRONG_SIZE, n_bytes
         return np.uint8(0)
@@ -117,7 +121,8 @@ def _change(tensor, line, header):  # type: ignore[no-untyped-def]  # pragma: no
     if _call(header[_FUNCTION], line, hidden, n_tokens, state) != 0:
         header[_STATUS] = FAILED
         return np.uint8(0)
-    _tensor_set(tensor, hidden, 0, n_bytes)
+    if not header[_ONLY_READS]:
+        _tensor_set(tensor, hidden, 0, n_bytes)
     return np.uint8(1)
 
 

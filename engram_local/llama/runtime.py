@@ -48,6 +48,11 @@ _FLASH_ATTENTION = {
 }
 _CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8, "bf16": 30}
 
+_PARTIAL = llama_cpp.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
+_NOT_COMPARED = {"deepseek4", "dots3note", "glm5-next"}
+"""Architectures with a kind of cache of their own (llama_kv_cache_dsv4 and _dsa_iswa,
+pooled indexer keys): a restored state of theirs was not compared with a fresh one."""
+
 
 class Backbone:
     """A loaded model and one context. Not safe from several threads; close it."""
@@ -59,7 +64,11 @@ class Backbone:
         *,
         progress: LoadProgress | None = None,
         hooked: bool = False,
+        hook_width: int | None = None,
     ) -> None:
+        """hooked: nodes can be looked at; hook_width: floats of one token there, None =
+        those of the hidden state.
+        """
         logs.capture()
         llama_cpp.llama_backend_init()
         self.path = path
@@ -71,15 +80,18 @@ class Backbone:
             self.n_vocab = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
             self.n_ctx_train = int(llama_cpp.llama_model_n_ctx_train(self._model))
             self.hook: HiddenHook | None = None
-            self._open_context(stack, settings, hooked)
+            width = (hook_width or self.n_embd) if hooked else None
+            self._open_context(stack, settings, width)
             self._stack = stack.pop_all()
 
-    def _open_context(self, stack: ExitStack, settings: Settings, hooked: bool) -> None:
+    def _open_context(
+        self, stack: ExitStack, settings: Settings, hook_width: int | None
+    ) -> None:
         params = _context_params(settings, self.n_ctx_train)
-        if hooked:  # asking about every node costs time, so only where it is needed
+        if hook_width:  # asking about every node costs time, so only where it is needed
             n_layers = int(llama_cpp.llama_model_n_layer(self._model))
             self.hook = HiddenHook(
-                n_embd=self.n_embd,
+                width=hook_width,
                 n_layers=n_layers,
                 max_tokens=min(params.n_ubatch, params.n_batch),
             )
@@ -122,6 +134,14 @@ class Backbone:
                 )
             names.append(candidates[0])
         self.hook.install(names, function)
+
+    def watch_node(self, name: str, function: HookFunction) -> None:
+        """Call `function` with what a node of the graph holds; it cannot change it.
+
+        A graph without such a node calls nothing.
+        """
+        assert self.hook is not None
+        self.hook.install([name.encode()], function, only_reads=True)
 
     def _known_nodes(self, names: Sequence[bytes]) -> set[bytes]:
         """Return those of `names` that this architecture's graph has."""
@@ -245,6 +265,60 @@ class Backbone:
         window = int(llama_cpp.llama_model_n_swa(self._model))
         return window > 0 and oldest > max(0, n_tokens - window)
 
+    @property
+    def needs_saved_states(self) -> bool:
+        """Whether `trim` may refuse, and `restore` is known to be exact.
+
+        Compared with fresh evaluations (tests/model/test_saved_states.py): recurrent
+        states give the same bits; a window's cells come back in another order, so sums
+        are rounded otherwise.
+        """
+        window = int(llama_cpp.llama_model_n_swa(self._model))
+        forgets = (
+            llama_cpp.llama_model_is_recurrent(self._model)
+            or llama_cpp.llama_model_is_hybrid(self._model)
+            or 0 < window < self.n_ctx
+        )
+        return forgets and self._architecture not in _NOT_COMPARED
+
+    @property
+    def _architecture(self) -> str:
+        buffer = ctypes.create_string_buffer(64)
+        key = b"general.architecture"
+        llama_cpp.llama_model_meta_val_str(self._model, key, buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes that `save` would return now."""
+        return int(llama_cpp.llama_state_seq_get_size_ext(self._context, 0, _PARTIAL))
+
+    def save(self) -> NDArray[np.uint8]:
+        """Return what `trim` cannot bring back: recurrent states and windows.
+
+        Shape (state_bytes,). Raises BackboneError if llama.cpp writes another size.
+        """
+        data = np.empty(self.state_bytes, np.uint8)
+        n_written = llama_cpp.llama_state_seq_get_data_ext(
+            self._context, _bytes_of(data), data.nbytes, 0, _PARTIAL
+        )
+        if n_written != data.nbytes:
+            raise BackboneError(
+                f"llama.cpp wrote {n_written:,} bytes of a state of {data.nbytes:,}"
+            )
+        return data
+
+    def restore(self, data: NDArray[np.uint8], n_tokens: int) -> bool:
+        """Go back to the first `n_tokens` with the state that they left in `save`.
+
+        The sequence must still begin with them. False if llama.cpp refuses; then only
+        `reset` helps.
+        """
+        n_read = llama_cpp.llama_state_seq_set_data_ext(
+            self._context, _bytes_of(data), data.nbytes, 0, _PARTIAL
+        )
+        return n_read == data.nbytes and self.trim(n_tokens)
+
     def reset(self) -> None:
         """Forget the sequence, and an error in it that nobody has heard of."""
         memory = llama_cpp.llama_get_memory(self._context)
@@ -255,6 +329,10 @@ class Backbone:
     def close(self) -> None:
         """Free the context, then the model. Calling it twice is fine."""
         self._stack.close()
+
+
+def _bytes_of(data: NDArray[np.uint8]) -> Any:
+    return data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 def _load_model(
@@ -309,6 +387,7 @@ def _context_params(settings: Settings, n_ctx_train: int) -> Any:
     params.type_k = _CACHE_TYPES[settings.cache_type_k]
     params.type_v = _CACHE_TYPES[settings.cache_type_v]
     params.swa_full = False  # a window's cache is as long as the window
+    params.n_rs_seq = 0  # tokens dropped from a recurrent state would be dropped wrong
     params.no_perf = True
     return params
 

@@ -15,6 +15,9 @@ class Counters:
 
     rows_read: int = 0
     bytes_read: int = 0
+    rows_verified: int | None = None
+    """Rows of llama.cpp's that were compared with ours; None = nobody asked for it."""
+
     n_waits: int = 0
     """Layers of decodes that needed records."""
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from engram_local.events import MemoryKind
 from engram_local.memory.counters import Counters
 from engram_local.memory.module import NativeModule
+from engram_local.memory.verify import RowVerifier
 
 
 class NativeMemory:
@@ -21,11 +22,15 @@ class NativeMemory:
 
     kind: MemoryKind = "native"
 
-    def __init__(self, module: NativeModule, tier: str) -> None:
+    def __init__(
+        self, module: NativeModule, tier: str, *, verifier: RowVerifier | None = None
+    ) -> None:
+        """verifier: compares the rows that llama.cpp gathers; the caller closes it."""
         self.module = module
         self.tier = tier
         self._token_ids: list[int] = []
         self._counted = Counters()
+        self._verifier = verifier
         with ExitStack() as stack:
             self._stack = stack.pop_all()
 
@@ -43,16 +48,22 @@ class NativeMemory:
         """Append to the sequence what will be decoded next."""
         self._counted.add_rows(self.module.spec, len(token_ids))
         self._token_ids += token_ids
+        if self._verifier is not None:
+            self._verifier.submit(token_ids)
 
     def prepare(self) -> None:
         """Nothing is made before a decode: llama.cpp gathers the rows."""
 
     def check(self, n_tokens: int) -> None:
         """End a decode: the first `n_tokens` of the sequence are computed."""
+        if self._verifier is not None:
+            self._verifier.check(n_tokens)
 
     def trim(self, n_tokens: int) -> bool:
         """Keep the first `n_tokens` of the sequence, between two decodes."""
         del self._token_ids[n_tokens:]
+        if self._verifier is not None:
+            self._verifier.trim(n_tokens)
         return True
 
     def reset(self) -> None:
@@ -62,6 +73,8 @@ class NativeMemory:
     def take_counters(self) -> Counters:
         """Return the counters and start again from zero."""
         taken, self._counted = self._counted, Counters()
+        if self._verifier is not None:
+            taken.rows_verified = self._verifier.take_count()
         return taken
 
     def close(self) -> None:

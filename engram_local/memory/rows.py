@@ -1,6 +1,8 @@
 """Row formats: bytes of a table <-> float32 rows. Knows nothing of files.
 
-Decoding is one compiled call without the GIL; the tests compare it with gguf-py.
+Decoding what a memory may hold is one compiled call without the GIL; the tests compare
+it with gguf-py. The other types, of models with a table of their own, are decoded by
+gguf-py: slow, and only for comparing.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ from numpy.typing import NDArray
 
 from engram_local.errors import FormatError
 from engram_local.kernels import kernel
-from engram_local.spec import RowType
+from engram_local.spec import MEMORY_TYPES, RowType
 
-CODES = {row_type: code for code, row_type in enumerate(RowType)}
+CODES = {row_type: code for code, row_type in enumerate(MEMORY_TYPES)}
 _F32, _F16, _BF16, _Q8_0, _Q4_0, _FP8 = range(6)
 _BLOCK = 32
 
@@ -52,17 +54,38 @@ def decode_rows(
     """Decode the rows that begin at `starts` into `out` and return it.
 
     buffer: (n_bytes,) uint8; starts: (n_rows,) int64, each with a whole row behind it
-    (the caller checks); out: (n_rows, width) float32. Releases the GIL.
+    (the caller checks); out: (n_rows, width) float32. Releases the GIL for the types
+    in MEMORY_TYPES.
     """
     row_bytes = row_type.row_bytes(out.shape[1])
-    decode(buffer, starts, row_bytes, CODES[row_type], E4M3, E8M0, out)
+    if row_type in CODES:
+        decode(buffer, starts, row_bytes, CODES[row_type], E4M3, E8M0, out)
+    else:
+        raw = buffer[starts[:, None] + np.arange(row_bytes)]
+        out[:] = _decode_with_gguf(raw, row_type)
     return out
+
+
+def _decode_with_gguf(raw: NDArray[np.uint8], row_type: RowType) -> NDArray[np.float32]:
+    """Return the rows of `raw`, (n_rows, row_bytes): the bits that ggml computes, too.
+
+    Where a compiler fuses a multiplication and an addition, as it does for processors
+    other than x86-64, ggml may differ by one unit in the last place for the types that
+    have a minimum: Q4_1, Q5_1, Q2_K, Q4_K and Q5_K.
+    """
+    from gguf.constants import GGMLQuantizationType
+    from gguf.quants import dequantize
+
+    with np.errstate(all="ignore"):  # a damaged row may hold any scale
+        rows = dequantize(raw, GGMLQuantizationType[row_type.name])
+    return np.asarray(rows, np.float32)
 
 
 def encode_rows(rows: NDArray[np.float32], row_type: RowType) -> NDArray[np.uint8]:
     """Return the bytes of `rows`: (n_rows, row_bytes) uint8.
 
-    rows: (n_rows, width) float32. Raises FormatError for a width that does not fit.
+    rows: (n_rows, width) float32; row_type: of MEMORY_TYPES. Raises FormatError for a
+    width that does not fit.
     """
     n_bytes = row_type.row_bytes(rows.shape[1])
     if row_type is RowType.FP8:

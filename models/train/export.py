@@ -19,7 +19,7 @@ from engram_local.formats.backbone import read_backbone, read_token_map
 from engram_local.formats.engram_writer import write_memory
 from engram_local.formats.header import Header, read_header
 from engram_local.memory.module import FusionWeights, MemoryModule
-from engram_local.spec import LayerSpec, MemorySpec, RowType, TableSpec
+from engram_local.spec import MEMORY_TYPES, LayerSpec, MemorySpec, RowType, TableSpec
 from models.train.memory import Memory, MemoryLayer, Recipe
 
 
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, required=True, help="backbone GGUF")
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--rows-type", choices=list(RowType), default=RowType.Q8_0)
+    parser.add_argument("--rows-type", choices=list(MEMORY_TYPES), default=RowType.Q8_0)
     args = parser.parse_args(argv)
     header = read_header(args.model)
     memory = new_memory(header)

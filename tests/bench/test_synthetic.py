@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engram_local import catalog
-from engram_local.bench import synthetic
+from engram_local.bench import random_bytes, synthetic
 from engram_local.bench.synthetic import (
     SHAPES,
     MemoryShape,
@@ -42,7 +42,7 @@ PAGE_BYTES = 4096
 @pytest.fixture(autouse=True)
 def small_tile(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that tests are fast, and tables take several rounds."""
-    monkeypatch.setattr(synthetic, "_TILE_BYTES", 64 * KIB)
+    monkeypatch.setattr(random_bytes, "_TILE_BYTES", 64 * KIB)
 
 
 @pytest.fixture
@@ -380,7 +380,7 @@ def test_an_interrupted_write_leaves_nothing(tiny: Path, error: BaseException) -
 
 def test_random_bytes_do_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A table far larger than the tile is written from it without a seam."""
-    source = synthetic._RandomBytes(RowType.Q8_0, std=1.0)
+    source = random_bytes.RandomBytes(RowType.Q8_0, std=1.0)
     table = TableSpec(row_type=RowType.Q8_0, width=32, n_rows=9999, offset_bytes=0)
     raw = np.concatenate([*source.take(34), *source.take(table.n_bytes)])
     assert len(raw) == 10_000 * 34 > 5 * 64 * KIB

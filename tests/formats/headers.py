@@ -10,7 +10,18 @@ import numpy as np
 
 from engram_local.formats.header import Header, TensorInfo, Value, tensor_bytes
 
-F32, F16, Q4_0, Q8_0, Q2_K, Q4_K, IQ4_NL, I8, BF16 = 0, 1, 2, 8, 10, 12, 20, 24, 30
+F32, F16, Q4_0, Q8_0, Q2_K, Q4_K, IQ4_NL, I8, F64, BF16 = (
+    0,
+    1,
+    2,
+    8,
+    10,
+    12,
+    20,
+    24,
+    28,
+    30,
+)
 
 Tensors = Mapping[str, tuple[tuple[int, ...], int]]
 """Shape in ggml order and ggml's type number, by name."""

@@ -16,7 +16,7 @@ from engram_local.memory.constants import offsets_of
 from engram_local.memory.hashing import DEAD_ID, RowHasher
 from engram_local.model_spec import CacheGroup, Part, TableShape
 from engram_local.spec import MemorySpec, RowType
-from tests.formats.headers import I8, Q2_K, Q8_0, Tensors, numbers, raw_header
+from tests.formats.headers import F64, I8, Q2_K, Q8_0, Tensors, numbers, raw_header
 
 N_ROWS = (384_006_168, 384_016_682)
 N_CANONICAL = 99_092
@@ -279,11 +279,17 @@ def test_early_files_without_constants_are_described_but_not_read() -> None:
 
 
 def test_types_without_rows_are_described_but_not_read() -> None:
-    model = header(DIALECT_A, tensors(type_id=Q2_K))
+    model = header(DIALECT_A, tensors(type_id=F64))
     weights = deepseek41.read_model(model).weights[0]
-    assert weights.table_row_bytes == 84
-    with pytest.raises(UnsupportedError, match="rows of ggml's type 10"):
+    assert weights.table_row_bytes == 2048
+    with pytest.raises(UnsupportedError, match="rows of ggml's type 28"):
         deepseek41.read_memory_spec(model)
+
+
+def test_a_table_may_have_any_of_ggmls_types() -> None:
+    spec = deepseek41.read_memory_spec(header(DIALECT_A, tensors(type_id=Q2_K)))
+    assert {layer.table.row_type for layer in spec.layers} == {RowType.Q2_K}
+    assert {layer.table.row_bytes for layer in spec.layers} == {84}
 
 
 def test_packed_rows_of_unknown_encoding_are_not_read() -> None:

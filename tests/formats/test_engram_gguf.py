@@ -24,7 +24,7 @@ from engram_local.formats.header import Header, read_header
 from engram_local.memory.module import FusionWeights, MemoryModule
 from engram_local.memory.rows import decode_rows, encode_rows
 from engram_local.memory.table import open_table
-from engram_local.spec import Boundary, RowType, Window
+from engram_local.spec import MEMORY_TYPES, Boundary, RowType, Window
 from tests.fakes import (
     ARRAY,
     BOOL,
@@ -96,7 +96,7 @@ def as_stored(rows: F32, row_type: RowType) -> F32:
 # --- there and back -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("row_type", list(RowType))
+@pytest.mark.parametrize("row_type", MEMORY_TYPES)
 def test_a_written_memory_is_read_back_whole(
     path: Path, written: Write, row_type: RowType
 ) -> None:

@@ -14,7 +14,7 @@ from engram_local.memory.constants import offsets_of
 from engram_local.memory.hashing import RowHasher
 from engram_local.model_spec import Part, StateGroup, TableShape
 from engram_local.spec import RowType
-from tests.formats.headers import IQ4_NL, PATH, Q4_0, Tensors, make_header, numbers
+from tests.formats.headers import F64, IQ4_NL, PATH, Q4_0, Tensors, make_header, numbers
 
 EOS = 248_044
 N_ROWS = 320_001_536
@@ -110,11 +110,21 @@ ROWS = numbers(
 """Of the tokens above, by another implementation of the published rule."""
 
 
-def test_a_table_of_a_type_without_rows_is_described_but_not_read() -> None:
+def test_a_table_may_have_any_of_ggmls_types() -> None:
     tensors = {**TENSORS, "per_layer_token_embd.weight": ((160, N_ROWS), IQ4_NL)}
     header = make_header("qwen4exp", KEYS, tensors)
     assert qwen4exp.read_model(header).weights[0].part(Part.TABLE) == 28_800_138_240
-    with pytest.raises(UnsupportedError, match="type 20, f32, f16, bf16, q8_0, q4_0"):
+    module = read_native(header)
+    assert module is not None
+    table = module.spec.layers[0].table
+    assert (table.row_type, table.row_bytes) == (RowType.IQ4_NL, 90)
+
+
+def test_a_table_of_a_type_without_rows_is_described_but_not_read() -> None:
+    tensors = {**TENSORS, "per_layer_token_embd.weight": ((160, N_ROWS), F64)}
+    header = make_header("qwen4exp", KEYS, tensors)
+    assert qwen4exp.read_model(header).weights[0].part(Part.TABLE) == 8 * 160 * N_ROWS
+    with pytest.raises(UnsupportedError, match="rows of ggml's type 28, which cannot"):
         read_native(header)
 
 

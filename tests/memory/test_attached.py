@@ -22,7 +22,7 @@ from engram_local.memory.module import FusionWeights, MemoryModule
 from engram_local.memory.projector import WEIGHT_TYPES
 from engram_local.memory.reference_memory import ReferenceMemory
 from engram_local.memory.rows import encode_rows
-from engram_local.spec import Boundary, RowType, Window
+from engram_local.spec import MEMORY_TYPES, Boundary, RowType, Window
 from tests.fakes import HIDDEN_SIZE, TOKENS, Memory, make_memory, normal
 
 F32 = NDArray[np.float32]
@@ -255,7 +255,7 @@ def test_prefetch_off_changes_no_bit(module: MemoryModule) -> None:
         assert on.tobytes() == off.tobytes()
 
 
-@pytest.mark.parametrize("row_type", list(RowType))
+@pytest.mark.parametrize("row_type", MEMORY_TYPES)
 def test_the_tier_changes_no_bit(
     tmp_path: Path, written: Write, tier: str, row_type: RowType
 ) -> None:

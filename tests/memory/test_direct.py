@@ -27,7 +27,7 @@ from engram_local.memory.direct import DirectFile, DirectTable
 from engram_local.memory.libc import resident_bytes
 from engram_local.memory.rows import encode_rows
 from engram_local.memory.table import Table, open_table, open_tables
-from engram_local.spec import RowType, TableSpec
+from engram_local.spec import MEMORY_TYPES, RowType, TableSpec
 from tests.conftest import skip_without_direct_reads
 from tests.fakes import normal
 
@@ -93,7 +93,7 @@ def many_row_ids() -> NDArray[np.int64]:
 
 
 @pytest.mark.parametrize("tail", [b"", b"behind the table" * 1000], ids=["end", "tail"])
-@pytest.mark.parametrize("row_type", list(RowType))
+@pytest.mark.parametrize("row_type", MEMORY_TYPES)
 def test_all_rows_equal_those_in_ram(
     path: Path, row_type: RowType, tail: bytes
 ) -> None:

@@ -1,16 +1,19 @@
-"""Row formats: decoding equals gguf-py bit for bit, FP8 keeps its promises."""
+"""Row formats: decoding equals gguf-py and ggml bit for bit, FP8 keeps its promises."""
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import pytest
-from gguf.constants import GGMLQuantizationType
+from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 from engram_local.errors import FormatError
+from engram_local.llama import ggml
 from engram_local.memory.rows import decode_rows, encode_rows
-from engram_local.spec import RowType
+from engram_local.spec import MEMORY_TYPES, RowType
 from tests.fakes import normal
 
 U8 = NDArray[np.uint8]
@@ -73,7 +76,7 @@ def test_rows_of_several_blocks_decode_like_gguf(row_type: RowType) -> None:
     assert_decodes_like_gguf(raw, row_type, 160)
 
 
-@pytest.mark.parametrize("row_type", list(RowType))
+@pytest.mark.parametrize("row_type", MEMORY_TYPES)
 def test_rows_are_found_by_their_starts(row_type: RowType) -> None:
     rows = normal(np.random.default_rng(3), 10, 64)
     raw = encode_rows(rows, row_type)
@@ -85,7 +88,7 @@ def test_rows_are_found_by_their_starts(row_type: RowType) -> None:
     np.testing.assert_array_equal(out, decode(raw, row_type, 64)[order])
 
 
-@pytest.mark.parametrize("row_type", list(RowType))
+@pytest.mark.parametrize("row_type", MEMORY_TYPES)
 def test_encoded_rows_have_the_size_of_the_spec(row_type: RowType) -> None:
     raw = encode_rows(np.zeros((3, 96), np.float32), row_type)
     assert raw.dtype == np.uint8
@@ -110,7 +113,7 @@ def test_a_width_that_does_not_fit_is_refused(row_type: RowType, width: int) -> 
         encode_rows(np.zeros((2, width), np.float32), row_type)
 
 
-@pytest.mark.parametrize("row_type", list(RowType))
+@pytest.mark.parametrize("row_type", MEMORY_TYPES)
 @pytest.mark.parametrize("width", [0, -32])
 def test_a_row_without_values_is_refused(row_type: RowType, width: int) -> None:
     with pytest.raises(FormatError, match=f"found {width}"):
@@ -122,6 +125,59 @@ def test_row_sizes_of_the_published_tables() -> None:
     assert RowType.Q8_0.row_bytes(256) == 272
     assert RowType.Q4_0.row_bytes(160) == 90  # Qwen3.8-Flash-Next
     assert RowType.BF16.row_bytes(160) == 320
+
+
+# --- the types of models with a table of their own ------------------------------------
+
+GGML_TYPES = [one for one in RowType if one is not RowType.FP8]
+QUANTIZED = [one for one in GGML_TYPES if one not in MEMORY_TYPES[:3]]
+
+
+@pytest.mark.parametrize("row_type", GGML_TYPES)
+def test_blocks_are_those_of_gguf(row_type: RowType) -> None:
+    block, n_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[row_type.name]]
+    assert row_type.row_bytes(3 * block) == 3 * n_bytes
+    with pytest.raises(FormatError, match=f"found {-block}"):
+        row_type.row_bytes(-block)
+    if block > 1:
+        with pytest.raises(FormatError, match=f"divisible by {block}"):
+            row_type.row_bytes(block + 1)
+
+
+def dequantize_with_ggml(raw: U8, row_type: RowType, width: int) -> F32:
+    """Decode rows with the function that llama.cpp's graph calls for each of them."""
+    name = row_type.value.replace("_k", "_K")
+    function = ctypes.CDLL(ggml.library_path())[f"dequantize_row_{name}"]
+    function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+    function.restype = None
+    out = np.empty((len(raw), width), np.float32)
+    function(raw.ctypes.data, out.ctypes.data, out.size)
+    return out
+
+
+@pytest.mark.parametrize("row_type", QUANTIZED)
+def test_any_bytes_decode_as_ggml_decodes_them(row_type: RowType) -> None:
+    width = 512  # two of the largest blocks
+    shape = 2000, row_type.row_bytes(width)
+    raw = np.random.default_rng(6).integers(0, 256, shape, np.uint8)
+    expected = dequantize_with_ggml(raw, row_type, width)
+    found = decode(raw, row_type, width)
+    nan = np.isnan(expected)
+    assert nan.mean() < 0.5
+    np.testing.assert_array_equal(np.isnan(found), nan)
+    bits, expected_bits = found.view(np.uint32), expected.view(np.uint32)
+    np.testing.assert_array_equal(bits[~nan], expected_bits[~nan])
+
+
+@pytest.mark.parametrize("row_type", [RowType.Q5_K, RowType.IQ4_NL])
+def test_rows_of_other_types_are_found_by_their_starts(row_type: RowType) -> None:
+    shape = 10, row_type.row_bytes(256)
+    raw = np.random.default_rng(7).integers(0, 60, shape, np.uint8)
+    shifted = np.concatenate([np.full(5, 0xAA, np.uint8), raw.reshape(-1)])
+    order = np.array([7, 0, 0, 9], np.int64)
+    out = np.empty((4, 256), np.float32)
+    decode_rows(shifted, 5 + order * shape[1], row_type, out)
+    np.testing.assert_array_equal(out, decode(raw, row_type, 256)[order])
 
 
 # --- FP8: E4M3 values, one E8M0 scale per 32 ------------------------------------------

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from engram_local.errors import TableError
 from engram_local.memory.rows import encode_rows
 from engram_local.memory.table import Table, open_table
-from engram_local.spec import RowType, TableSpec
+from engram_local.spec import MEMORY_TYPES, RowType, TableSpec
 from tests.fakes import normal
 
 F32 = NDArray[np.float32]
@@ -43,7 +43,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "table.bin"
 
 
-@pytest.mark.parametrize("row_type", list(RowType))
+@pytest.mark.parametrize("row_type", MEMORY_TYPES)
 def test_all_tiers_give_equal_rows(path: Path, tier: str, row_type: RowType) -> None:
     spec = write_table(path, row_type, tail=b"behind it")
     row_ids = [0, 99, 1, 50, 50, *range(100)]

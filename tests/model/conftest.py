@@ -1,4 +1,4 @@
-"""The default backbone in float32, and the golden adapters as memory files."""
+"""The default backbone in float32, golden adapters as memory files, native models."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from engram_local.formats.header import read_header
 from engram_local.settings import Settings
 from engram_local.spec import RowType
 from tests.conftest import GOLDEN
+from tests.native_models import split_file, tiny_gemma4, tiny_qwen4exp
 
 EXACT = Settings(
     n_ctx=512,
@@ -64,6 +65,36 @@ def adapter(
         return path
 
     return convert
+
+
+@pytest.fixture(scope="session")
+def qwen4exp(quantized: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with a table of 4,096 rows of 32 float16, 4 rows per token."""
+    return tiny_qwen4exp(tmp_path_factory.mktemp("qwen4exp") / "tiny-qwen4exp.gguf")
+
+
+@pytest.fixture(scope="session")
+def gemma4(quantized: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with a table of 512 rows of 4 x 64 float16, one per token."""
+    return tiny_gemma4(tmp_path_factory.mktemp("gemma4") / "tiny-gemma4.gguf")
+
+
+@pytest.fixture(scope="session", params=["qwen4exp", "gemma4"])
+def native_model(request: pytest.FixtureRequest) -> Path:
+    """Each of the two: the test runs twice."""
+    return Path(request.getfixturevalue(request.param))
+
+
+@pytest.fixture(scope="session")
+def qwen4exp_parts(qwen4exp: Path) -> list[Path]:
+    """The same in three files; the table is in the last."""
+    return split_file(qwen4exp, qwen4exp.parent, n_parts=3)
+
+
+@pytest.fixture(scope="session")
+def gemma4_parts(gemma4: Path) -> list[Path]:
+    """The same in three files; the table is in the last."""
+    return split_file(gemma4, gemma4.parent, n_parts=3)
 
 
 def dequantize_file(source: Path, target: Path) -> None:

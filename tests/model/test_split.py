@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import gguf
 import pytest
 
 from engram_local.cli import main
@@ -13,6 +12,7 @@ from engram_local.errors import FileError
 from engram_local.events import Finished
 from engram_local.formats.models import read_model
 from engram_local.settings import Settings
+from tests.native_models import split_file
 
 pytestmark = pytest.mark.model
 
@@ -23,23 +23,7 @@ TEXT = "The whale is the largest animal that has ever lived"
 @pytest.fixture(scope="module")
 def parts(quantized: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The default backbone in two files, as gguf-py splits one."""
-    folder = tmp_path_factory.mktemp("split")
-    reader = gguf.GGUFReader(quantized)
-    writer = gguf.GGUFWriter(
-        folder / "model.gguf", "llama", split_max_tensors=len(reader.tensors) // 2 + 1
-    )
-    for name, entry in reader.fields.items():
-        if name.startswith("GGUF.") or name == "general.architecture":
-            continue
-        sub_type = entry.types[1] if len(entry.types) > 1 else None
-        writer.add_key_value(name, entry.contents(), entry.types[0], sub_type)
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return sorted(folder.glob("*.gguf"))
+    return split_file(quantized, tmp_path_factory.mktemp("split"))
 
 
 def said_and_scored(path: Path) -> tuple[Path, Finished, list[float]]:
