@@ -22,6 +22,7 @@ from engram_local.errors import (
     FileError,
     FitError,
     Interrupted,
+    LostFileError,
     UnsupportedError,
 )
 from engram_local.llama import interrupt, logs
@@ -39,6 +40,7 @@ LoadProgress = Callable[[float], None]
 
 _ALL_LAYERS = -1
 _CONTEXT_FULL, _ABORTED = 1, 2  # results of llama_decode
+_LOST = ("read error", "unexpectedly reached end of file")  # llama.cpp's words
 _FLASH_ATTENTION = {
     "auto": llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
     "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
@@ -360,11 +362,16 @@ def _load_model(
 
 
 def _load_error(path: Path) -> EngramError:
-    reason = logs.last_error() or "no reason given"
+    reason = logs.load_error() or "no reason given"
     if "alloc" in reason:
         return FitError(
             f"{path} does not fit into memory: {reason}",
             hint="put fewer layers on the GPU with -ngl, or use a smaller model",
+        )
+    if any(words in reason for words in _LOST):
+        return LostFileError(
+            f"{path} could not be read to its end: {reason}",
+            hint="restore the model file and start again",
         )
     return FileError(f"llama.cpp cannot load {path}: {reason}")
 
