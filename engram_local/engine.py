@@ -63,6 +63,7 @@ class Engine:
         self._backbone = loaded.backbone
         self._attached = loaded.memory
         self._memory = loaded.memory
+        self.notes = loaded.notes
         self._token_ids: list[int] = []
         self._cancelled = False
         self._busy = False
