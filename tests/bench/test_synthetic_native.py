@@ -27,7 +27,8 @@ from engram_local.formats.native import read_native
 from engram_local.memory.module import NativeModule
 from engram_local.spec import Boundary, RowType
 from engram_local.units import GIB, KIB, MIB
-from tests.fakes import ARRAY, FLOAT32, INT32, STRING, TOKENS, UINT32, backbone_file
+from tests.fakes import ARRAY, INT32, STRING, TOKENS, UINT32, backbone_file
+from tests.native_models import fake_default_model
 
 QWEN = Qwen4ExpShape()
 GEMMA = Gemma4Shape()
@@ -35,15 +36,8 @@ GEMMA = Gemma4Shape()
 
 @pytest.fixture(autouse=True)
 def default_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A tokenizer of two dozen tokens; EOS is the fourth."""
     monkeypatch.setattr(random_bytes, "_TILE_BYTES", 64 * KIB)
-    file = backbone_file()
-    file.keys["tokenizer.ggml.eos_token_id"] = (UINT32, 3)
-    file.keys["tokenizer.ggml.scores"] = (ARRAY, (FLOAT32, [0.5] * len(TOKENS)))
-    file.keys["tokenizer.chat_template"] = (STRING, "{{ messages }}")
-    path = file.write(tmp_path / "default.gguf")
-    monkeypatch.setattr(catalog, "default_model", lambda: path)
-    return path
+    return fake_default_model(tmp_path, monkeypatch)
 
 
 def written(tmp_path: Path, shape: NativeShape) -> Header:
