@@ -58,8 +58,8 @@ class Suite:
     ) -> tuple[Arm, ...]:
         """Return the arms that are measured beside `base` and `again`.
 
-        names: None = those of `default`. cold: those of `cold`, too. Raises UsageError for a
-        name that is none.
+        names: None = those of `default`. cold: those of `cold`, too. Raises UsageError
+        for a name that is none.
         """
         always = (self.base.name, self.again.name)
         named = [name for name in names or () if name not in always]
