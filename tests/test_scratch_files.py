@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engram_local import scratch_files
-from engram_local.bench.eviction import cached_bytes, evict
+from engram_local.bench.eviction import Region, cached_bytes, evict
 from engram_local.errors import BenchError, FileError
 from engram_local.scratch_files import (
     is_nameless,
@@ -71,9 +71,9 @@ def test_a_file_has_no_name_and_another_process_reads_and_evicts_it(
             [sys.executable, "-c", program, path], capture_output=True, check=True
         )
         assert done.stdout == PAGES
-        assert cached_bytes(path) == len(PAGES)
-        eviction = evict(path)
-        assert (eviction.file_bytes, eviction.before_bytes) == (len(PAGES),) * 2
+        assert cached_bytes(Region(path=path)) == len(PAGES)
+        eviction = evict(Region(path=path))
+        assert (eviction.region_bytes, eviction.before_bytes) == (len(PAGES),) * 2
 
 
 @pytest.mark.usefixtures("kind")
