@@ -181,8 +181,9 @@ class Qwen4ExpShape:
             raise UsageError(f"n-grams have 2 to {_MAX_NGRAM} tokens and a head")
         if self.n_slots > _MAX_SLOTS:
             raise UsageError(f"{self.n_slots} rows per token, {_MAX_SLOTS} are allowed")
-        if min(self.rows_per_head, self.padding_rows, self.conv_kernel) < 1:
-            raise UsageError("a table needs rows, and its convolution a tap")
+        if min(self.rows_per_head, self.padding_rows) < 1 or self.conv_kernel < 2:
+            # llama.cpp crashes where there is no past to keep.
+            raise UsageError("a table needs rows, and its convolution two taps")
         if self.n_slots * self.rows_per_head > _MAX_ROWS or self.n_rows > _MAX_ROWS:
             raise UsageError(
                 f"{format_count(self.n_slots * self.rows_per_head)} rows, llama.cpp "

@@ -144,7 +144,7 @@ def test_more_rows_than_llama_cpp_numbers_are_refused() -> None:
         ({"max_ngram": 8, "n_heads": 10}, "70 rows per token, 64 are allowed"),
         ({"n_heads": 0}, "and a head"),
         ({"rows_per_head": 0}, "needs rows"),
-        ({"conv_kernel": 0}, "a tap"),
+        ({"conv_kernel": 1}, "two taps"),
         ({"table_layer": 2}, "no layer 2"),
         ({"table_layer": 1}, "needs linear attention"),
         ({"full_every": 3}, "needs full attention"),
