@@ -65,6 +65,7 @@ class Engine:
         self._attached = loaded.memory
         self._memory = loaded.memory
         self._sequence = TokenSequence(self._backbone, self._memory)
+        self.notes = loaded.notes
         self._cancelled = False
         self._busy = False
         self._closed = False
