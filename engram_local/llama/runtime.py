@@ -271,9 +271,9 @@ class Backbone:
     def needs_saved_states(self) -> bool:
         """Whether `trim` may refuse, and `restore` is known to be exact.
 
-        Compared with fresh evaluations (tests/model/test_saved_states.py): recurrent
-        states give the same bits; a window's cells come back in another order, so sums
-        are rounded otherwise.
+        Compared with fresh evaluations in each of the other kinds of memory (qwen4exp,
+        gemma4, lfm2 with and without a window, mamba): recurrent states give the same
+        bits; a window's cells come back in another order, which changes the rounding.
         """
         window = int(llama_cpp.llama_model_n_swa(self._model))
         forgets = (
