@@ -25,6 +25,7 @@ from engram_local.llama.runtime import Backbone
 from engram_local.memory.libc import install_bus_error_handler
 from engram_local.memory.module import MemoryModule, NativeModule
 from engram_local.memory.native import NativeMemory
+from engram_local.memory.read_ahead import open_read_ahead
 from engram_local.memory.reference_memory import ReferenceMemory
 from engram_local.memory.verify import RowVerifier
 from engram_local.residency import Residency
@@ -112,8 +113,11 @@ def _load_native(
     if verifier is not None:
         function = PythonFunction(verifier.compare, verifier.width)
         backbone.watch_node(module.node, function)
+    ahead, tier = None, residency.load.tier
     # Not before the backbone has loaded: that would push out what was read ahead.
-    native = NativeMemory(module, tier=residency.load.tier, verifier=verifier)
+    if tier == "mmap" and settings.prefetch and _HAS_COMPILED_PATH:
+        ahead = open_read_ahead(stack, module, max_batch=backbone.n_batch)
+    native = NativeMemory(module, tier=tier, ahead=ahead, verifier=verifier)
     stack.callback(native.close)
     return Loaded(spec=spec, backbone=backbone, memory=native, notes=notes)
 

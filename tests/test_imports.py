@@ -14,10 +14,11 @@ LAYERS = [
     # A module may import from the lines above its own, and from its own package.
     {"errors", "events", "figures", "kernels", "system", "units"},
     {"spec", "model_spec", "hardware", "memlock", "settings", "telemetry", "chat"},
-    {"memory", "llama"},
+    {"memory", "llama", "scratch_files"},
     {"formats"},
     {"catalog", "residency"},
     {"loading"},
+    {"sequence"},
     {"engine"},
     {"bench"},
     {"probe", "sizing"},

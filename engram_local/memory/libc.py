@@ -4,7 +4,8 @@
   word. A compiled handler says what happened and exits with code 1. It covers our maps
   and llama.cpp's.
 * mincore: how much of a mapping is in memory; madvise on a mapping that is not ours.
-* pread, semaphores and an atomic counter, for compiled code that works without the GIL.
+* pread, advice, semaphores and an atomic counter, for compiled code that works without
+  the GIL.
 
 On systems other than Linux the first two do nothing, and say so by returning False or
 None; the last are not to be compiled there.
@@ -128,6 +129,20 @@ pread = numba.types.ExternalFunction(
     "pread", numba.intp(numba.i4, numba.types.voidptr, numba.types.uintp, numba.i8)
 )
 """(file descriptor, address, bytes, offset) -> bytes read, or -1 and `errno`."""
+
+posix_fadvise = numba.types.ExternalFunction(
+    "posix_fadvise", numba.i4(numba.i4, numba.i8, numba.i8, numba.i4)
+)
+"""(file descriptor, offset, bytes, advice) -> 0 or an error number."""
+
+WILL_NEED = 3  # POSIX_FADV_WILLNEED, on every Linux but s390's
+
+madvise = numba.types.ExternalFunction(
+    "madvise", numba.i4(numba.types.voidptr, numba.types.uintp, numba.i4)
+)
+"""(address, bytes, advice) -> 0, or -1 and `errno`."""
+
+POPULATE_READ = 22  # MADV_POPULATE_READ, since Linux 5.14; before that it is refused
 
 _errno_location = numba.types.ExternalFunction(
     "__errno_location", numba.types.voidptr()
