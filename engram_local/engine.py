@@ -65,6 +65,7 @@ class Engine:
         self._attached = loaded.memory
         self._memory = loaded.memory
         self._sequence = TokenSequence(self._backbone, self._memory)
+        self.notes = loaded.notes
         self._cancelled = False
         self._busy = False
         self._closed = False
@@ -312,7 +313,7 @@ class Engine:
         """Evaluate a prompt; yield the tokens done after each chunk."""
         self._sequence.submit(token_ids)
         n_done = 0
-        for part in list(self._sequence.parts(token_ids)):
+        for part in self._sequence.parts(token_ids):
             for chunk in self._chunks(part, None):
                 self._step(chunk)
                 n_done += len(chunk)

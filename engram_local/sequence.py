@@ -8,7 +8,7 @@ going back means: restore the newest of those, and drop what came after it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,7 @@ class TokenSequence:
         self._backbone = backbone
         self._memory = memory
         self._states = SavedStates()
-        self._save_at: set[int] = set()  # lengths
+        self._save_at: set[int] = set()  # lengths at which the state will be saved
         self.token_ids: list[int] = []
         """What is evaluated."""
 
@@ -87,13 +87,13 @@ class TokenSequence:
             self._save_where_planned()
         return n_kept
 
-    def parts(self, token_ids: Sequence[int]) -> Iterator[Sequence[int]]:
-        """Cut the rest of a prompt where the state will be saved."""
+    def parts(self, token_ids: Sequence[int]) -> list[Sequence[int]]:
+        """Cut the rest of a prompt where `step` will save the state."""
         n_before = len(self.token_ids)
-        cuts = {n_saved - n_before for n_saved in self._save_at}
+        cuts = {n_tokens - n_before for n_tokens in self._save_at}
         inner = sorted(cut for cut in cuts if 0 < cut < len(token_ids))
-        for start, end in pairwise((0, *inner, len(token_ids))):
-            yield token_ids[start:end]
+        ends = pairwise((0, *inner, len(token_ids)))
+        return [token_ids[start:end] for start, end in ends]
 
     def reset(self) -> None:
         """Begin a new sequence."""

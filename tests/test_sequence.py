@@ -112,7 +112,7 @@ def evaluate(sequence: TokenSequence, prompt: Sequence[int]) -> int:
     n_kept = sequence.rewind(prompt)
     assert sequence.token_ids == prompt[:n_kept]
     sequence.submit(prompt[n_kept:])
-    for part in list(sequence.parts(prompt[n_kept:])):
+    for part in sequence.parts(prompt[n_kept:]):
         sequence.step(part)
     return n_kept
 
@@ -268,7 +268,7 @@ def test_nothing_is_saved_where_tokens_can_go(
     backbone.trims, backbone.needs_saved_states = True, False
     sequence = TokenSequence(backbone, memory)  # type: ignore[arg-type]
     sequence.rewind(list(range(50)))
-    assert list(sequence.parts(range(50))) == [range(50)]  # in one piece
+    assert sequence.parts(range(50)) == [range(50)]  # in one piece
     evaluate(sequence, range(50))
     assert evaluate(sequence, [*range(40), 1, 2]) == 40
     assert not backbone.states

@@ -17,6 +17,7 @@ from engram_local.cli.ending import unwind_when_ended
 from engram_local.cli.status import StatusLine, status_line
 from engram_local.errors import UsageError
 from engram_local.settings import default_threads
+from engram_local.spec import RowType
 from engram_local.units import MIB, parse_bytes
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from engram_local.bench.runner import Result
     from engram_local.bench.subject import Subject
     from engram_local.bench.synthetic import MemoryShape
+    from engram_local.bench.synthetic_native import NativeShape
     from engram_local.bench.tokens import Plan
+    from engram_local.formats.pieces import Progress
     from engram_local.memory.module import NativeModule
     from engram_local.scratch_files import ScratchFolder
 
@@ -80,13 +83,22 @@ def _add_synthetic_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--synthetic",
         metavar="SHAPE",
-        help="a backbone of random weights: 0.5B, 1.5B or WIDTHxDEPTH",
+        help="a backbone of random weights: 0.5B, 1.5B or WIDTHxDEPTH; or a model with "
+        "a table of its own: qwen4exp, gemma4, qwen4exp:WIDTHxDEPTH",
     )
     group.add_argument(
         "--table",
         type=_size,
         metavar="SIZE",
-        help="a memory of random rows: 512M, 8G (default with --synthetic: 8M)",
+        help="a memory of random rows, or the size of a made model's own table: 512M, "
+        "8G (default with --synthetic: a few megabytes)",
+    )
+    group.add_argument(
+        "--rows",
+        type=_row_type,
+        metavar="TYPE",
+        help="what its rows are stored as: q8_0 (default), q4_0, f16; of a model's own "
+        "table any of ggml's types",
     )
     group.add_argument(
         "--memory-layers",
@@ -112,6 +124,13 @@ def _size(text: str) -> int:
         return parse_bytes(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _row_type(text: str) -> RowType:
+    try:
+        return RowType(text.lower())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no type of rows") from None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -149,8 +168,25 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--memory names a memory, --synthetic and --table make one")
     if args.synthetic is not None and (args.model or args.model_flag):
         raise UsageError("a model was named, and --synthetic makes one")
-    if not made and (args.memory_layers or args.sparse or args.dir):
-        raise UsageError("--memory-layers, --sparse and --dir need --table")
+    if not made and (args.memory_layers or args.sparse or args.dir or args.rows):
+        raise UsageError("--memory-layers, --rows, --sparse and --dir need --table")
+    if made:
+        _check_made(args)
+
+
+def _check_made(args: argparse.Namespace) -> None:
+    """Raise UsageError for what cannot be made, before anything is written."""
+    from engram_local.bench.synthetic import MemoryShape
+
+    if _native_shape(args) is None:
+        MemoryShape(row_type=args.rows or MemoryShape().row_type)
+    elif args.memory_layers or args.sparse:
+        raise UsageError("--memory-layers and --sparse are for memories in a file")
+    if _native(args) is not None:
+        raise UsageError(
+            "the model has a table of its own, --table would make another",
+            hint="leave it out, or let --synthetic make the model too",
+        )
 
 
 def _names(arms: str | None) -> list[str] | None:
@@ -164,11 +200,28 @@ def _suite(args: argparse.Namespace) -> Suite:
     from engram_local.bench.arms import ATTACHED, NATIVE, NATIVE_ON_DRIVE
     from engram_local.bench.runner import RAM_PART
 
-    native = _native(args)
-    if native is None:
+    table_bytes = _own_table_bytes(args)
+    if table_bytes is None:
         return ATTACHED
     room_bytes = RAM_PART * psutil.virtual_memory().available
-    return NATIVE if native.spec.table_bytes <= room_bytes else NATIVE_ON_DRIVE
+    return NATIVE if table_bytes <= room_bytes else NATIVE_ON_DRIVE
+
+
+def _own_table_bytes(args: argparse.Namespace) -> int | None:
+    """Return the size of a table that is a part of the model, named or to be made."""
+    if _native_shape(args) is not None:
+        return args.table or 0  # a small one
+    native = _native(args)
+    return None if native is None else native.spec.table_bytes
+
+
+def _native_shape(args: argparse.Namespace) -> NativeShape | None:
+    """Return what --synthetic makes if that has a table of its own."""
+    from engram_local.bench.synthetic_native import is_native, parse_native
+
+    if args.synthetic is None or not is_native(args.synthetic):
+        return None
+    return parse_native(args.synthetic, table_bytes=args.table, row_type=args.rows)
 
 
 def _native(args: argparse.Namespace) -> NativeModule | None:
@@ -227,25 +280,39 @@ def _model_and_memory(
 
 def _make_files(
     args: argparse.Namespace, folder: ScratchFolder, status: StatusLine
-) -> tuple[Path, Path]:
-    from engram_local.bench.synthetic import (
-        parse_shape,
-        write_backbone,
-        write_synthetic_memory,
-    )
+) -> tuple[Path, Path | None]:
+    from engram_local.bench.synthetic import write_synthetic_memory
+    from engram_local.bench.synthetic_native import write_native
 
     def progress(done: int, total: int) -> None:
         status("writing", done / total)
 
-    if args.synthetic is None:
-        model = _model(args)
-    else:
-        model = folder.new_file(f"synthetic-{args.synthetic}.gguf")
-        write_backbone(model, parse_shape(args.synthetic), progress=progress)
+    native = _native_shape(args)
+    if native is not None:
+        model = folder.new_file(_file_name(args.synthetic))
+        write_native(model, native, progress=progress)
+        return model, None
+    model = _backbone(args, folder, progress)
     memory = folder.new_file("synthetic-memory.gguf")
     shape = _memory_shape(args, model)
     write_synthetic_memory(memory, model, shape, progress=progress)
     return model, memory
+
+
+def _backbone(
+    args: argparse.Namespace, folder: ScratchFolder, progress: Progress
+) -> Path:
+    from engram_local.bench.synthetic import parse_shape, write_backbone
+
+    if args.synthetic is None:
+        return _model(args)
+    model = folder.new_file(_file_name(args.synthetic))
+    write_backbone(model, parse_shape(args.synthetic), progress=progress)
+    return model
+
+
+def _file_name(shape: str) -> str:
+    return f"synthetic-{shape.replace(':', '-')}.gguf"
 
 
 def _memory_shape(args: argparse.Namespace, model: Path) -> MemoryShape:
@@ -259,6 +326,7 @@ def _memory_shape(args: argparse.Namespace, model: Path) -> MemoryShape:
     return MemoryShape(
         layer_ids=spread_layers(args.memory_layers or len(plain.layer_ids), depth),
         table_bytes=args.table or plain.table_bytes,
+        row_type=args.rows or plain.row_type,
         real_bytes=_SPARSE_BYTES if args.sparse else None,
     )
 

@@ -17,12 +17,18 @@ from numpy.typing import NDArray
 from engram_local.errors import FileError, FormatError
 from engram_local.formats.header import DEFAULT_ALIGNMENT
 from engram_local.scratch_files import is_nameless, replaced_at_end
+from engram_local.spec import RowType
 from engram_local.units import format_bytes, format_count
 
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all."""
 
 _HINT = "choose another place, or free some space"
+
+
+def type_id(row_type: RowType) -> int:
+    """Return ggml's number of a type that has its name."""
+    return int(GGMLQuantizationType[row_type.name])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from engram_local.errors import (
     LostFileError,
     UnsupportedError,
 )
+from engram_local.events import Progress
 from engram_local.llama import interrupt, logs
 from engram_local.llama.hook import (
     HiddenHook,
@@ -32,11 +33,10 @@ from engram_local.llama.hook import (
     PythonFunction,
     node_names,
 )
+from engram_local.llama.load_watch import watched
 from engram_local.llama.overrides import expert_patterns, stay_in_ram
+from engram_local.llama.placement import NativeLoad, load_modes
 from engram_local.settings import Settings, default_threads
-
-LoadProgress = Callable[[float], None]
-"""Called with the part of the model that has been loaded, 0 to 1."""
 
 _ALL_LAYERS = -1
 _CONTEXT_FULL, _ABORTED = 1, 2  # results of llama_decode
@@ -62,18 +62,20 @@ class Backbone:
         path: Path,
         settings: Settings,
         *,
-        progress: LoadProgress | None = None,
+        progress: Progress | None = None,
+        native: NativeLoad | None = None,
         hooked: bool = False,
         hook_width: int | None = None,
     ) -> None:
-        """hooked: nodes can be looked at; hook_width: floats of one token there, None =
+        """native: of a model with a table of its own; None = llama.cpp's defaults.
+        hooked: nodes can be looked at; hook_width: floats of one token there, None =
         those of the hidden state.
         """
         logs.capture()
         llama_cpp.llama_backend_init()
         self.path = path
         with ExitStack() as stack:
-            self._model = _load_model(path, settings, progress)
+            self._model = _load_model(path, settings, native, progress)
             stack.callback(llama_cpp.llama_model_free, self._model)
             self._vocab = llama_cpp.llama_model_get_vocab(self._model)
             self.n_embd = int(llama_cpp.llama_model_n_embd(self._model))
@@ -269,9 +271,9 @@ class Backbone:
     def needs_saved_states(self) -> bool:
         """Whether `trim` may refuse, and `restore` is known to be exact.
 
-        Compared with fresh evaluations (tests/model/test_saved_states.py): recurrent
-        states give the same bits; a window's cells come back in another order, so sums
-        are rounded otherwise.
+        Compared with fresh evaluations in each of the other kinds of memory (qwen4exp,
+        gemma4, lfm2 with and without a window, mamba): recurrent states give the same
+        bits; a window's cells come back in another order, which changes the rounding.
         """
         window = int(llama_cpp.llama_model_n_swa(self._model))
         forgets = (
@@ -338,7 +340,8 @@ def _bytes_of(data: NDArray[np.uint8]) -> Any:
 def _load_model(
     path: Path,
     settings: Settings,
-    progress: LoadProgress | None,
+    native: NativeLoad | None,
+    progress: Progress | None,
 ) -> Any:
     params = llama_cpp.llama_model_default_params()
     n_layers = settings.n_gpu_layers
@@ -346,19 +349,36 @@ def _load_model(
     if settings.n_cpu_moe:
         overrides = stay_in_ram(expert_patterns(settings.n_cpu_moe))
         params.tensor_buft_overrides = ctypes.addressof(overrides)
+    modes = load_modes(native)
+    params.lazy_mode, params.load_mode = modes.lazy_mode, modes.load_mode
+    params.no_host = modes.no_host
+    # A second Ctrl-C ends the process: nothing of ours is on the drive here.
+    with interrupt.deferred(twice_ends=True), _reported(native, progress) as report:
 
-    def on_progress(part: float, _user_data: object) -> bool:
-        if progress is not None:
-            progress(part)
-        return not interrupt.requested()
+        def on_progress(part: float, _user_data: object) -> bool:
+            report(part)
+            return not interrupt.requested()
 
-    callback = llama_cpp.llama_progress_callback(on_progress)
-    params.progress_callback = callback
-    with interrupt.deferred():
+        callback = llama_cpp.llama_progress_callback(on_progress)
+        params.progress_callback = callback
         model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         raise _load_error(path)
     return model
+
+
+@contextmanager
+def _reported(
+    native: NativeLoad | None, progress: Progress | None
+) -> Iterator[Callable[[float], None]]:
+    """Give a function that hears from llama.cpp which part of a model is loaded."""
+    if native is not None and native.tier == "ram":
+        with watched(native.n_bytes, progress) as arrival:
+            yield arrival.note
+    elif progress is not None:
+        yield lambda part: progress("loading the model", part)
+    else:
+        yield lambda _: None
 
 
 def _load_error(path: Path) -> EngramError:

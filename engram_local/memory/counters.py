@@ -15,6 +15,9 @@ class Counters:
 
     rows_read: int = 0
     bytes_read: int = 0
+    pages_ahead: int | None = None
+    """Pages that were asked for ahead of the graph; None = nothing reads ahead."""
+
     rows_verified: int | None = None
     """Rows of llama.cpp's that were compared with ours; None = nobody asked for it."""
 

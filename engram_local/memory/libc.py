@@ -3,8 +3,9 @@
 * SIGBUS: reading a mapped page that its file no longer has kills a process without a
   word. A compiled handler says what happened and exits with code 1. It covers our maps
   and llama.cpp's.
-* mincore: how much of a mapping is in memory.
-* pread, semaphores and an atomic counter, for compiled code that works without the GIL.
+* mincore: how much of a mapping is in memory; madvise on a mapping that is not ours.
+* pread, advice, semaphores and an atomic counter, for compiled code that works without
+  the GIL.
 
 On systems other than Linux the first two do nothing, and say so by returning False or
 None; the last are not to be compiled there.
@@ -90,6 +91,16 @@ def resident_bytes(buffer: NDArray[np.uint8]) -> int | None:
     return int((flags & 1).sum()) * mmap.PAGESIZE
 
 
+def drop_mapped(address: int, n_bytes: int) -> bool:
+    """Take whole pages of a mapped file out of this process; False if that fails.
+
+    Reading them again brings them back from the file.
+    """
+    madvise = _libc().madvise
+    madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return int(madvise(address, n_bytes, mmap.MADV_DONTNEED)) == 0
+
+
 def other_processors() -> set[int]:
     """Return the processors that this process may use, but for the caller's own."""
     if not sys.platform.startswith("linux"):
@@ -118,6 +129,20 @@ pread = numba.types.ExternalFunction(
     "pread", numba.intp(numba.i4, numba.types.voidptr, numba.types.uintp, numba.i8)
 )
 """(file descriptor, address, bytes, offset) -> bytes read, or -1 and `errno`."""
+
+posix_fadvise = numba.types.ExternalFunction(
+    "posix_fadvise", numba.i4(numba.i4, numba.i8, numba.i8, numba.i4)
+)
+"""(file descriptor, offset, bytes, advice) -> 0 or an error number."""
+
+WILL_NEED = 3  # POSIX_FADV_WILLNEED, on every Linux but s390's
+
+madvise = numba.types.ExternalFunction(
+    "madvise", numba.i4(numba.types.voidptr, numba.types.uintp, numba.i4)
+)
+"""(address, bytes, advice) -> 0, or -1 and `errno`."""
+
+POPULATE_READ = 22  # MADV_POPULATE_READ, since Linux 5.14; before that it is refused
 
 _errno_location = numba.types.ExternalFunction(
     "__errno_location", numba.types.voidptr()

@@ -6,11 +6,12 @@ Nothing is added to the hidden state here: what is submitted is read ahead of th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 
 from engram_local.events import MemoryKind
 from engram_local.memory.counters import Counters
 from engram_local.memory.module import NativeModule
+from engram_local.memory.read_ahead import ReadAhead
+from engram_local.memory.table import MmapTable
 from engram_local.memory.verify import RowVerifier
 
 
@@ -23,16 +24,26 @@ class NativeMemory:
     kind: MemoryKind = "native"
 
     def __init__(
-        self, module: NativeModule, tier: str, *, verifier: RowVerifier | None = None
+        self,
+        module: NativeModule,
+        tier: str,
+        *,
+        ahead: ReadAhead | None = None,
+        verifier: RowVerifier | None = None,
     ) -> None:
-        """verifier: compares the rows that llama.cpp gathers; the caller closes it."""
+        """tier: "mmap" where llama.cpp reads rows from the file, "ram" where it has
+        read them all. ahead: reads those of prompts; verifier: compares the rows that
+        llama.cpp gathers. Whoever made these two closes them, after this.
+        """
         self.module = module
         self.tier = tier
-        self._token_ids: list[int] = []
         self._counted = Counters()
+        self._ahead = ahead
         self._verifier = verifier
-        with ExitStack() as stack:
-            self._stack = stack.pop_all()
+        self._table: MmapTable | None = None
+        if tier == "mmap":
+            (layer,) = module.spec.layers
+            self._table = MmapTable(module.path, layer.table)
 
     @property
     def layer_ids(self) -> tuple[int, ...]:
@@ -42,12 +53,15 @@ class NativeMemory:
     @property
     def resident_bytes(self) -> int | None:
         """Bytes of the table that are in memory now; None if the system hides it."""
-        return None
+        if self._table is None:
+            return self.module.spec.table_bytes
+        return self._table.resident_bytes()  # looks, and reads nothing
 
     def submit(self, token_ids: Sequence[int]) -> None:
         """Append to the sequence what will be decoded next."""
         self._counted.add_rows(self.module.spec, len(token_ids))
-        self._token_ids += token_ids
+        if self._ahead is not None:
+            self._ahead.follow(token_ids)
         if self._verifier is not None:
             self._verifier.submit(token_ids)
 
@@ -56,12 +70,18 @@ class NativeMemory:
 
     def check(self, n_tokens: int) -> None:
         """End a decode: the first `n_tokens` of the sequence are computed."""
+        if self._ahead is not None:
+            self._ahead.passed(n_tokens)
         if self._verifier is not None:
             self._verifier.check(n_tokens)
 
     def trim(self, n_tokens: int) -> bool:
-        """Keep the first `n_tokens` of the sequence, between two decodes."""
-        del self._token_ids[n_tokens:]
+        """Keep the first `n_tokens` of the sequence, between two decodes.
+
+        What is being read for others is left.
+        """
+        if self._ahead is not None:
+            self._ahead.rewind(n_tokens)
         if self._verifier is not None:
             self._verifier.trim(n_tokens)
         return True
@@ -73,10 +93,13 @@ class NativeMemory:
     def take_counters(self) -> Counters:
         """Return the counters and start again from zero."""
         taken, self._counted = self._counted, Counters()
+        if self._ahead is not None:
+            taken.pages_ahead = self._ahead.take_pages()
         if self._verifier is not None:
             taken.rows_verified = self._verifier.take_count()
         return taken
 
     def close(self) -> None:
-        """Stop reading. Calling it twice is fine."""
-        self._stack.close()
+        """Close the file. Calling it twice is fine."""
+        if self._table is not None:
+            self._table.close()

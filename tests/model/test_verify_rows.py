@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from engram_local import loading
-from engram_local.bench.random_bytes import BLOCKS, Blocks
+from engram_local.bench.random_bytes import RANDOM_TYPES
 from engram_local.cli import main
 from engram_local.engine import Engine
 from engram_local.errors import RowsDifferError, UsageError
@@ -45,7 +45,7 @@ WAYS: dict[str, tuple[dict[str, int], list[int] | None]] = {
     "token by token": ({}, [1]),
 }
 QWEN_SHAPES: dict[str, dict[str, Any]] = {
-    "2-grams": {"max_ngram": 2, "n_heads": 1, "row_type": "q8_0"},
+    "2-grams": {"max_ngram": 2, "n_heads": 1, "row_type": RowType.Q8_0},
     "3-grams": {},
     "4-grams": {
         "max_ngram": 4,
@@ -56,7 +56,7 @@ QWEN_SHAPES: dict[str, dict[str, Any]] = {
         "table_layer": 1,
         "image_token_id": 7,
     },
-    "8-grams": {"max_ngram": 8, "n_heads": 4, "row_type": "f32"},
+    "8-grams": {"max_ngram": 8, "n_heads": 4, "row_type": RowType.F32},
 }
 N_SLOTS = {"2-grams": 1, "3-grams": 4, "4-grams": 24, "8-grams": 28, "gemma4": 1}
 
@@ -119,32 +119,12 @@ def test_all_rows_are_equal(models: Path, name: str, way: str) -> None:
         assert stats_of(engine).verified_rows == N_IDS * N_SLOTS[name]
 
 
-SCALES_FIRST = ["iq1_s", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq4_xs"]
-SCALE_AT = dict.fromkeys(SCALES_FIRST, 0)
-SCALE_AT |= {"iq1_m": 54, "tq1_0": 52, "tq2_0": 64, "nvfp4": 0}
-"""Types that no synthetic model has otherwise; of iq1_m the highest bits lie there."""
-
-
-@pytest.fixture
-def all_types(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let synthetic models have tables of every type."""
-    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
-
-    for name, scale_at in SCALE_AT.items():
-        kind = GGMLQuantizationType[name.upper()]
-        width, n_bytes = GGML_QUANT_SIZES[kind]
-        blocks = Blocks(
-            type_id=int(kind), width=width, n_bytes=n_bytes, std=99, scale_at=scale_at
-        )
-        monkeypatch.setitem(BLOCKS, name, blocks)
-
-
-@pytest.mark.parametrize("row_type", [one for one in RowType if one != "fp8"])
+@pytest.mark.parametrize("row_type", RANDOM_TYPES)
 def test_rows_of_every_type_are_equal(
-    quantized: Path, tmp_path: Path, all_types: None, row_type: RowType
+    quantized: Path, tmp_path: Path, row_type: RowType
 ) -> None:
-    path, name = tmp_path / "model.gguf", row_type.value
-    tiny_qwen4exp(path, row_width=256, max_ngram=2, n_heads=2, row_type=name)
+    path = tmp_path / "model.gguf"
+    tiny_qwen4exp(path, row_width=256, max_ngram=2, n_heads=2, row_type=row_type)
     assert read(path).spec.layers[0].table.row_type is row_type
     with Engine.open(path, settings=SETTINGS) as engine:
         nll = engine.score(token_ids_of(eos_of(path), 300))
@@ -152,9 +132,12 @@ def test_rows_of_every_type_are_equal(
     assert np.isfinite(nll).all()
 
 
-@pytest.mark.parametrize("row_type", ["q8_0", "q4_1", "q5_k", "q6_k", "iq4_nl"])
+SOME_TYPES = [RowType[name] for name in ("Q8_0", "Q4_1", "Q5_K", "Q6_K", "IQ4_NL")]
+
+
+@pytest.mark.parametrize("row_type", SOME_TYPES)
 def test_scaled_rows_of_other_types_are_equal(
-    quantized: Path, tmp_path: Path, row_type: str
+    quantized: Path, tmp_path: Path, row_type: RowType
 ) -> None:
     path = tiny_gemma4(tmp_path / "model.gguf", row_type=row_type)
     with Engine.open(path, settings=SETTINGS) as engine:
