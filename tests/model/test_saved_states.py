@@ -141,7 +141,7 @@ def bound_of(backbone: Backbone) -> float:
 # --- the backbone -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n_kept", [1, 2, 3, 15, 16, 17, 64, 200])
+@pytest.mark.parametrize("n_kept", [1, 3, 16, 17, 64, 200])
 @pytest.mark.parametrize(("n_more", "size"), [(1, 1), (40, 1), (300, 64)])
 def test_a_restored_state_equals_a_fresh_evaluation(
     pair: tuple[Backbone, Backbone], n_kept: int, n_more: int, size: int
