@@ -7,9 +7,14 @@ chat. These are the rules behind those that a file with a table of its own can b
 
 from __future__ import annotations
 
+from engram_local.errors import FormatError
 from engram_local.formats.model_keys import ModelKeys
+from engram_local.formats.weights import is_table
 from engram_local.units import format_count
 
+_F32 = 0
+_NO_WEIGHTS = {24, 25, 26, 27, 28}  # ggml's numbers: integers of 8 to 64 bits, doubles
+_MATRICES = "gate_inp_shexp.weight"  # of one row
 _MAX_EXPERTS = 1024
 _MAX_WINDOW = 2**24
 """More tokens than any model has; 2^31 is a cache of negative length."""
@@ -22,6 +27,7 @@ _SECTIONS = "rope.dimension_sections"
 
 def check_limits(keys: ModelKeys) -> None:
     """Raise FormatError for a number that llama.cpp would abort on, or wait forever."""
+    _check_types(keys)
     _check_experts(keys)
     if not 0 < keys.integer("context_length") < 2**31:
         raise keys.wrong(
@@ -38,6 +44,20 @@ def check_limits(keys: ModelKeys) -> None:
         _check_gemma4(keys, rotated, head)
     if keys.rules == "qwen4exp":
         _check_qwen4exp(keys, rotated, head)
+
+
+def _check_types(keys: ModelKeys) -> None:
+    """No weight is an integer, and what is added or multiplied has full precision."""
+    for tensor in keys.header.tensors.values():
+        if is_table(tensor.name):  # any type of rows; see native_table.py
+            continue
+        is_vector = len(tensor.shape) == 1 and not tensor.name.endswith(_MATRICES)
+        full = is_vector or tensor.name.endswith("ssm_conv1d.weight")
+        if tensor.type_id in _NO_WEIGHTS or (full and tensor.type_id != _F32):
+            raise FormatError(
+                f"{keys.header.path}: {tensor.name} {list(tensor.shape)} is of ggml's "
+                f"type {tensor.type_id}, which llama.cpp cannot compute with there"
+            )
 
 
 def _even_head(keys: ModelKeys) -> int:

@@ -36,6 +36,7 @@ from tests.native_models import split_file, tiny_gemma4, tiny_qwen4exp
 TABLE = "per_layer_token_embd.weight"
 EPSILON = "attention.layer_norm_rms_epsilon"
 MANY = 2**31
+F16, I32 = 1, 26
 
 Keys = dict[str, Typed | None]
 
@@ -310,6 +311,26 @@ def test_a_table_that_lies_ends_in_a_sentence(
         tracemalloc.stop()
     assert sentence in capsys.readouterr().err
     assert peak_bytes < 64 << 20  # the imports of a command
+
+
+@pytest.mark.parametrize(
+    ("tensor", "kind"),
+    [
+        ("output_hc_norm.weight", F16),
+        ("blk.0.ssm_conv1d.weight", F16),
+        ("blk.0.ssm_a", I32),
+        ("token_embd.weight", I32),
+    ],
+)
+def test_a_type_that_cannot_be_computed_with(
+    tensor: str, kind: int, sound: dict[str, Parts], tmp_path: Path
+) -> None:
+    parts = sound["qwen4exp"]
+    shape, _, offset = parts.tensors[tensor]
+    path = tmp_path / "lie.gguf"
+    path.write_bytes(parts.raw(tensors={tensor: (shape, kind, offset)}))
+    with pytest.raises(EngramError, match=f"{tensor} .* ggml's type {kind}, which"):
+        read_all(path)
 
 
 @pytest.fixture
