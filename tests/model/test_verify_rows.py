@@ -120,6 +120,19 @@ def test_all_rows_are_equal(models: Path, name: str, way: str) -> None:
         assert stats_of(engine).verified_rows == N_IDS * N_SLOTS[name]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"memory_tier": "ram"}, {"memory_tier": "mmap"}, {"prefetch": False}],
+    ids=["ram", "mmap", "not ahead"],
+)
+def test_rows_are_equal_wherever_they_lie(
+    native_model: Path, changes: dict[str, Any]
+) -> None:
+    settings = replace(SETTINGS, n_batch=128, n_ubatch=64, **changes)
+    with Engine.open(native_model, settings=settings) as engine:
+        assert_all_verified(answer(engine, TEXT * 20))
+
+
 @pytest.mark.parametrize("row_type", RANDOM_TYPES)
 def test_rows_of_every_type_are_equal(
     quantized: Path, tmp_path: Path, row_type: RowType
