@@ -276,6 +276,15 @@ def test_run_refuses_before_anything_is_loaded(
     assert "error[bad-format]" in err
 
 
+def test_a_token_that_is_there_twice(sound: dict[str, Parts], tmp_path: Path) -> None:
+    parts, key = sound["gemma4"], "tokenizer.ggml.tokens"
+    kind, (element, tokens) = parts.keys[key]
+    path = tmp_path / "lie.gguf"
+    path.write_bytes(parts.raw({key: (kind, (element, [*tokens[:-1], tokens[0]]))}))
+    with pytest.raises(EngramError, match="1 tokens are in its vocabulary twice"):
+        read_all(path)
+
+
 TABLES: dict[str, tuple[tuple[int, ...] | None, int, str]] = {
     "no table": (None, 0, f"there is no tensor {TABLE}"),
     "one dimension": ((32 * 4096,), 0, "has the shape"),
