@@ -35,6 +35,7 @@ from engram_local.events import (
 from engram_local.llama.chat_template import ChatTemplate, Message
 from engram_local.llama.sampling import Sampler
 from engram_local.loading import Loaded, MemoryChoice, load
+from engram_local.sequence import TokenSequence
 from engram_local.settings import Settings
 from engram_local.telemetry import summarize
 
@@ -63,7 +64,8 @@ class Engine:
         self._backbone = loaded.backbone
         self._attached = loaded.memory
         self._memory = loaded.memory
-        self._token_ids: list[int] = []
+        self._sequence = TokenSequence(self._backbone, self._memory)
+        self.notes = loaded.notes
         self._cancelled = False
         self._busy = False
         self._closed = False
@@ -119,8 +121,9 @@ class Engine:
             raise UsageError("this engine was opened without a memory")
         if not on and self._attached is not None and not self.can_leave_out_memory:
             raise UsageError("the table is a part of this model, and always used")
-        self._reset()
+        self._sequence.reset()
         self._memory = self._attached if on else None
+        self._sequence = TokenSequence(self._backbone, self._memory)
         if self._backbone.hook is not None:
             self._backbone.hook.enable(on)
 
@@ -191,8 +194,8 @@ class Engine:
         """
         self._check_idle()
         self._check_length(len(token_ids))
-        self._reset()
-        self._submit(token_ids)
+        self._sequence.reset()
+        self._sequence.submit(token_ids)
         targets = list(token_ids[1:])
         nll: list[float] = []
         for chunk in self._chunks(token_ids, chunk_sizes):
@@ -219,7 +222,7 @@ class Engine:
         """
         self._check_idle()
         self._check_length(len(prompt_ids) + len(token_ids))
-        self._reset()
+        self._sequence.reset()
         self.take_memory_stats()  # what was counted before
         start = time.perf_counter()
         for _ in self._prefill(prompt_ids):
@@ -299,53 +302,31 @@ class Engine:
                 hint="use a longer context with -c",
             )
 
-    def _rewind(self, token_ids: Sequence[int]) -> int:
-        """Keep the state that `token_ids` begins with; return how many tokens it is.
-
-        The last token is always evaluated again: its logits are needed.
-        """
-        n_kept = min(_common_prefix(self._token_ids, token_ids), len(token_ids) - 1)
-        if not self._trim(n_kept):
-            self._reset()
-            return 0
-        return n_kept
-
-    def _trim(self, n_tokens: int) -> bool:
-        """Keep the first tokens in backbone and memory; False if one of them cannot."""
-        kept = self._memory is None or self._memory.trim(n_tokens)
-        del self._token_ids[n_tokens:]
-        return kept and self._backbone.trim(n_tokens)
-
-    def _reset(self) -> None:
-        self._backbone.reset()
-        if self._memory is not None:
-            self._memory.reset()
-        self._token_ids.clear()
-
     def _evaluate_prompt(self, answer: _Answer) -> Iterator[Event]:
         n_total = len(answer.prompt_ids)
-        answer.n_cached = self._rewind(answer.prompt_ids)
+        answer.n_cached = self._sequence.rewind(answer.prompt_ids)
         for n_done in self._prefill(answer.prompt_ids[answer.n_cached :]):
             yield PromptProgress(n_done=answer.n_cached + n_done, n_total=n_total)
         answer.prompt_s = answer.elapsed_s
 
     def _prefill(self, token_ids: Sequence[int]) -> Iterator[int]:
         """Evaluate a prompt; yield the tokens done after each chunk."""
-        self._submit(token_ids)
+        self._sequence.submit(token_ids)
         n_done = 0
-        for chunk in self._chunks(token_ids, None):
-            self._step(chunk)
-            n_done += len(chunk)
-            yield n_done
-            if self._cancelled:
-                return
+        for part in self._sequence.parts(token_ids):
+            for chunk in self._chunks(part, None):
+                self._step(chunk)
+                n_done += len(chunk)
+                yield n_done
+                if self._cancelled:
+                    return
 
     def _replay_tokens(self, token_ids: Sequence[int]) -> tuple[float, ...]:
         times = [time.perf_counter()]
         with closing(Sampler(self.settings)) as sampler:
             for token_id in token_ids:
                 self._backbone.sample(sampler)
-                self._submit([token_id])
+                self._sequence.submit([token_id])
                 self._step([token_id])
                 times.append(time.perf_counter())
         return tuple(np.diff(times).tolist())
@@ -362,7 +343,7 @@ class Engine:
                 answer.add(token_id)
                 last = self._stop_reason(answer, settings) is not None
                 if not last:
-                    self._submit([token_id])
+                    self._sequence.submit([token_id])
                 text = decoder.decode(self._backbone.piece(token_id))
                 if text:
                     answer.text += text
@@ -384,28 +365,9 @@ class Engine:
             return "context"
         return None
 
-    def _submit(self, token_ids: Sequence[int]) -> None:
-        if self._memory is not None:
-            self._memory.submit(token_ids)
-
     def _step(self, token_ids: Sequence[int], *, all_logits: bool = False) -> None:
         self._check_open()
-        try:
-            if self._memory is not None:
-                self._memory.prepare()
-            self._backbone.decode(
-                token_ids, len(self._token_ids), all_logits=all_logits
-            )
-            if self._memory is not None:
-                self._memory.check(len(self._token_ids) + len(token_ids))
-        except Interrupted:
-            if not self._trim(len(self._token_ids)):
-                self._reset()
-            raise
-        except BaseException:
-            self._reset()  # half of a batch may be in the state
-            raise
-        self._token_ids += token_ids
+        self._sequence.step(token_ids, all_logits=all_logits)
 
     def _chunks(
         self, token_ids: Sequence[int], sizes: Sequence[int] | None
@@ -465,13 +427,6 @@ class _Answer:
             decode_s=times[-1] - times[0] if times else 0.0,
             memory=memory,
         )
-
-
-def _common_prefix(before: Sequence[int], after: Sequence[int]) -> int:
-    for position, (one, other) in enumerate(zip(before, after, strict=False)):
-        if one != other:
-            return position
-    return min(len(before), len(after))
 
 
 def _nll(logits: NDArray[np.float32], target: int) -> float:

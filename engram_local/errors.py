@@ -9,6 +9,7 @@
   - FitError           does not fit: memory, or a prompt past the context  exit 4
   - TableError         rows cannot be read, or a row id is out of range    exit 1
     - DirectReadError  the file system cannot read past the page cache
+  - LostFileError      a file could not be read while it was in use        exit 1
   - RowsDifferError    llama.cpp gathered other rows than we read          exit 1
   - BackboneError      llama.cpp failed while computing                    exit 1
   - BenchError         a measurement could not be taken                    exit 1
@@ -81,6 +82,15 @@ class DirectReadError(TableError):
     """This file system or this system cannot read past the page cache."""
 
     code = "no-direct-reads"
+
+
+class LostFileError(EngramError):
+    """A file became shorter, or its drive failed, while it was in use.
+
+    Where a mapped page is lost, memory/libc.py says the same and ends the process.
+    """
+
+    code = "file-lost"
 
 
 class RowsDifferError(EngramError):

@@ -83,7 +83,7 @@ class Finished:
     finish_reason: FinishReason
     n_prompt: int
     n_cached: int
-    """Prompt tokens whose state was still there from the turn before."""
+    """Prompt tokens whose state was still there, or saved, from the turns before."""
 
     prompt_s: float
     first_token_s: float | None

@@ -28,6 +28,7 @@ from engram_local.memory.native import NativeMemory
 from engram_local.memory.read_ahead import open_read_ahead
 from engram_local.memory.reference_memory import ReferenceMemory
 from engram_local.memory.verify import RowVerifier
+from engram_local.residency import Residency
 from engram_local.settings import Settings
 from engram_local.spec import BackboneSpec
 
@@ -50,6 +51,8 @@ class Loaded:
     spec: BackboneSpec
     backbone: Backbone
     memory: Memory | None
+    notes: tuple[str, ...] = ()
+    """Sentences for the user: what is not as one may expect."""
 
 
 def load(
@@ -67,19 +70,12 @@ def load(
     path = header.path  # of a split model, the part that llama.cpp begins with
     spec = _read_spec(header)
     native = read_native(header)
-    _check_choice(path, native, memory)
-    if settings.verify_rows and (native is None or memory is None):
-        raise _nothing_to_verify(path, native)
+    _check_choice(path, native, memory, settings)
     install_bus_error_handler()
     if native is not None:
-        return _load_native(stack, path, spec, native, memory, settings, progress)
+        return _load_native(stack, header, spec, native, memory, settings, progress)
     module = _read_module(path, spec, memory)
-    backbone = Backbone(
-        path,
-        settings,
-        progress=_part_of("loading the model", progress),
-        hooked=module is not None,
-    )
+    backbone = Backbone(path, settings, progress=progress, hooked=module is not None)
     stack.callback(backbone.close)
     attached = None
     if module is not None:
@@ -89,45 +85,80 @@ def load(
 
 def _load_native(
     stack: ExitStack,
-    path: Path,
+    header: Header,
     spec: BackboneSpec,
     module: NativeModule,
     memory: MemoryChoice,
     settings: Settings,
     progress: Progress | None,
 ) -> Loaded:
-    report = _part_of("loading the model", progress)
+    residency = Residency(header, settings)
     verifier = RowVerifier(module) if settings.verify_rows else None
     if verifier is not None:
         stack.callback(verifier.close)
     backbone = Backbone(
-        path,
+        header.path,
         settings,
-        progress=report,
+        progress=progress,
+        native=residency.load,
         hooked=verifier is not None,
         hook_width=None if verifier is None else verifier.width,
     )
     stack.callback(backbone.close)
+    residency.confirm(module.spec.table_bytes)
+    residency.release_backbone()
+    notes = tuple(residency.notes)
     if memory is None:  # llama.cpp alone
-        return Loaded(spec=spec, backbone=backbone, memory=None)
+        return Loaded(spec=spec, backbone=backbone, memory=None, notes=notes)
     if verifier is not None:
         function = PythonFunction(verifier.compare, verifier.width)
         backbone.watch_node(module.node, function)
-    ahead = None
-    if settings.prefetch and _HAS_COMPILED_PATH:
+    # Not before the backbone has loaded: that would push out what was read ahead.
+    ahead, tier = None, residency.load.tier
+    if settings.prefetch and tier == "mmap" and _HAS_COMPILED_PATH:
         ahead = open_read_ahead(stack, module, max_batch=backbone.n_batch)
-    native = NativeMemory(module, tier="mmap", ahead=ahead, verifier=verifier)
+    native = NativeMemory(module, tier, ahead=ahead, verifier=verifier)
     stack.callback(native.close)
-    return Loaded(spec=spec, backbone=backbone, memory=native)
+    return Loaded(spec=spec, backbone=backbone, memory=native, notes=notes)
+
+
+def require_optional_memory(model: Path | None) -> None:
+    """Raise UsageError if the model has a table of its own, which always counts."""
+    header = read_model_header(model or catalog.default_model())
+    if read_native(header) is not None:
+        raise UsageError(
+            f"the table of {header.path} is a part of the model, and always used",
+            hint="--no-prefetch leaves its rows to llama.cpp",
+        )
 
 
 def _check_choice(
-    model: Path, native: NativeModule | None, memory: MemoryChoice
+    model: Path, native: NativeModule | None, memory: MemoryChoice, settings: Settings
 ) -> None:
-    if native is not None and isinstance(memory, Path):
+    """Refuse what contradicts the kind of model."""
+    if settings.verify_rows and (native is None or memory is None):
+        raise _nothing_to_verify(model, native)
+    if native is None:
+        if settings.mlock:
+            raise UsageError(
+                f"a model's own table can be locked in RAM, and {model} has none",
+                hint="leave --mlock out",
+            )
+        return
+    if isinstance(memory, Path):
         raise UsageError(
             f"{model} has a table of its own, no other memory can be added",
             hint="leave --memory out",
+        )
+    if settings.reference:
+        raise UsageError(
+            f"llama.cpp computes with the table of {model}, there is no reference",
+            hint="leave --reference out; --verify-rows compares its rows with ours",
+        )
+    if settings.memory_tier == "direct":
+        raise UsageError(
+            f"llama.cpp reads the table of {model}, and not past the page cache",
+            hint="--memory-tier mmap leaves it in its file, ram reads all of it",
         )
 
 

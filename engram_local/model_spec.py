@@ -173,6 +173,9 @@ class ModelSpec:
     attached: bool = False
     """Whether this package gathers the rows of its tables, and not llama.cpp."""
 
+    loads_table: bool = False
+    """Whether llama.cpp loads its table like any weight (Gemma 3n), not row by row."""
+
     repository: str = ""
     """Where its maker publishes it: "deepseek-ai/DeepSeek-V4.1-Flash"."""
 
@@ -193,6 +196,11 @@ class ModelSpec:
             raise FormatError(
                 f"{self.name}: {self.n_experts_used} of {self.n_experts} experts"
             )
+
+    @property
+    def chooses_tier(self) -> bool:
+        """Whether its table may lie in RAM or in its file, as llama.cpp is told."""
+        return bool(self.tables) and not self.attached and not self.loads_table
 
     @property
     def rows_per_token(self) -> int:

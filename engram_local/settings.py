@@ -50,13 +50,15 @@ class Settings:
     cache_type_k: str = "f16"
     cache_type_v: str = "f16"
     memory_tier: str = "auto"
-    """Where the table is read from: ram, mmap, direct; auto = mmap."""
+    """Where the table is read from: ram, mmap, direct. auto = mmap, but that the
+    command line takes ram for a model's own table where there is room for it."""
 
     prefetch: bool = True
     """False: rows are read when the forward pass asks for them."""
 
     mlock: bool = False
-    """True: a model's own table is locked in RAM, or the model is refused."""
+    """True: a model's own table is locked in RAM, or the model is refused; in the tier
+    ram only."""
 
     verify_rows: bool = False
     """True: what llama.cpp gathers from a model's own table is compared with ours."""
@@ -96,6 +98,11 @@ class Settings:
         _one_of("flash_attention", self.flash_attention, FLASH_ATTENTION)
         _one_of("cache_type_k", self.cache_type_k, CACHE_TYPES)
         _one_of("cache_type_v", self.cache_type_v, CACHE_TYPES)
+        if self.mlock and self.memory_tier != "ram":
+            raise UsageError(
+                f"mlock locks a table in RAM, memory_tier is {self.memory_tier!r}",
+                hint="add --memory-tier ram, or leave --mlock out",
+            )
         if self.flash_attention == "off" and self.cache_type_v.startswith("q"):
             raise UsageError(
                 f"cache_type_v {self.cache_type_v} needs flash attention, which is off",

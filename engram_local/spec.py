@@ -82,6 +82,11 @@ class RowType(StrEnum):
             )
         return width // block * n_bytes
 
+    @property
+    def block_width(self) -> int:
+        """Values that are stored together: widths are multiples of it."""
+        return _BLOCKS[self][0]
+
 
 _BLOCKS = {
     RowType.F32: (1, 4),

@@ -10,10 +10,13 @@ from typing import Any
 import gguf
 import pytest
 
+from engram_local import catalog
 from engram_local.bench import random_bytes
+from engram_local.bench.qwen4exp_shape import Qwen4ExpShape
 from engram_local.bench.synthetic_gemma4 import Gemma4Shape, write_gemma4
-from engram_local.bench.synthetic_qwen4exp import Qwen4ExpShape, write_qwen4exp
+from engram_local.bench.synthetic_qwen4exp import write_qwen4exp
 from engram_local.units import MIB
+from tests.fakes import ARRAY, FLOAT32, STRING, TOKENS, UINT32, backbone_file
 
 N_TOKENS = 512
 """Of the default model's vocabulary: its special tokens, all bytes, a few syllables."""
@@ -38,6 +41,20 @@ def tiny_gemma4(path: Path, **changes: Any) -> Path:
     shape = Gemma4Shape(**{"n_tokens": N_TOKENS} | changes)
     with _small_tiles():
         write_gemma4(path, shape)
+    return path
+
+
+def fake_default_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let a file with a tokenizer of two dozen tokens stand for the default model.
+
+    llama.cpp does not run what is made of it. EOS is the fourth token.
+    """
+    file = backbone_file()
+    file.keys["tokenizer.ggml.eos_token_id"] = (UINT32, 3)
+    file.keys["tokenizer.ggml.scores"] = (ARRAY, (FLOAT32, [0.5] * len(TOKENS)))
+    file.keys["tokenizer.chat_template"] = (STRING, "{{ messages }}")
+    path = file.write(folder / "default.gguf")
+    monkeypatch.setattr(catalog, "default_model", lambda: path)
     return path
 
 

@@ -13,11 +13,12 @@ PACKAGE = Path(engram_local.__file__).parent
 LAYERS = [
     # A module may import from the lines above its own, and from its own package.
     {"errors", "events", "figures", "kernels", "system", "units"},
-    {"spec", "model_spec", "hardware", "settings", "telemetry", "chat"},
-    {"memory", "llama"},
+    {"spec", "model_spec", "hardware", "memlock", "settings", "telemetry", "chat"},
+    {"memory", "llama", "scratch_files"},
     {"formats"},
-    {"catalog"},
+    {"catalog", "residency"},
     {"loading"},
+    {"sequence"},
     {"engine"},
     {"bench"},
     {"probe", "sizing"},

@@ -16,12 +16,13 @@ from statistics import median
 from common import print_table, spread
 
 from engram_local.bench.client import Job, ProcessWorker
-from engram_local.bench.synthetic import SHAPES, synthetic_folder, write_backbone
+from engram_local.bench.synthetic import SHAPES, write_backbone
 from engram_local.bench.tokens import Plan, draw_tokens
 from engram_local.catalog import default_model
 from engram_local.formats.models import read_model
 from engram_local.hardware import Compute, Hardware
 from engram_local.probe.model_speed import measure_models
+from engram_local.scratch_files import scratch_folder
 from engram_local.settings import Settings
 from engram_local.sizing.allocations import Placement
 from engram_local.sizing.machine import look
@@ -110,10 +111,10 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, default=Path("/var/tmp"))
     args = parser.parse_args()
     hardware = with_compute(look(), measure_models(args.dir))
-    with synthetic_folder(args.dir) as folder:
+    with scratch_folder(args.dir) as folder:
         paths = [default_model()]
         for name, shape in SHAPES.items():
-            paths.append(folder / f"synthetic {name}.gguf")
+            paths.append(folder.new_file(f"synthetic {name}.gguf"))
             write_backbone(paths[-1], shape)
         predicted = [predict(path, hardware) for path in paths]
         measured = measure(paths, args.repetitions)
@@ -121,7 +122,7 @@ def main() -> None:
     rows = [
         row
         for path, guess, speeds in zip(paths, predicted, measured, strict=True)
-        for row in rows_of(path.stem, guess, speeds)
+        for row in rows_of(Path(folder.name_of(path)).stem, guess, speeds)
     ]
     print_table(head, rows)
 

@@ -44,8 +44,12 @@ class Suite:
     again: Arm
     """The same once more: what it differs by is the noise."""
 
-    warm: tuple[Arm, ...]
+    default: tuple[Arm, ...]
+    """Those that run where none is named."""
+
     cold: tuple[Arm, ...]
+    """Those that --cold adds."""
+
     slow: frozenset[str] = frozenset()
     """Arms whose distance to `base` the others are to close."""
 
@@ -54,17 +58,17 @@ class Suite:
     ) -> tuple[Arm, ...]:
         """Return the arms that are measured beside `base` and `again`.
 
-        names: None = all warm ones. cold: the cold ones too. Raises UsageError for a
-        name that is none.
+        names: None = those of `default`. cold: those of `cold`, too. Raises UsageError
+        for a name that is none.
         """
         always = (self.base.name, self.again.name)
         named = [name for name in names or () if name not in always]
-        chosen = self.warm if names is None else tuple(map(self._arm, named))
+        chosen = self.default if names is None else tuple(map(self._arm, named))
         added = self.cold if cold else ()
         return tuple(dict.fromkeys((*chosen, *added)))
 
     def _arm(self, name: str) -> Arm:
-        known = {arm.name: arm for arm in (*self.warm, *self.cold)}
+        known = {arm.name: arm for arm in (*self.default, *self.cold)}
         if name not in known:
             raise UsageError(
                 f"there is no arm {name!r}", hint=f"known are {', '.join(known)}"
@@ -75,7 +79,7 @@ class Suite:
 ATTACHED = Suite(
     base=Arm(name="none"),
     again=Arm(name="none again"),
-    warm=(
+    default=(
         Arm(name="mmap", tier="mmap"),
         Arm(name="mmap no prefetch", tier="mmap", prefetch=False),
         Arm(name="ram", tier="ram"),
@@ -98,7 +102,7 @@ _MMAP_COLD = replace(_MMAP, name="mmap cold", cold=True)
 NATIVE = Suite(
     base=Arm(name="resident", tier="ram"),
     again=Arm(name="resident again", tier="ram"),
-    warm=(_LAZY, _MMAP),
+    default=(_LAZY, _MMAP),
     cold=(_LAZY_COLD, _MMAP_COLD),
     slow=frozenset({_LAZY.name, _LAZY_COLD.name}),
 )
@@ -108,7 +112,7 @@ and the same with our reading ahead."""
 NATIVE_ON_DRIVE = Suite(
     base=_LAZY_COLD,
     again=replace(_LAZY_COLD, name="llama.cpp lazy cold again"),
-    warm=(),
+    default=(_MMAP_COLD,),
     cold=(_MMAP_COLD,),
 )
 """The same where the table does not fit into RAM."""

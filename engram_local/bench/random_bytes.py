@@ -8,23 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_local.errors import UsageError
+from engram_local.spec import RowType
 from engram_local.units import MIB
 
 _TILE_BYTES = 64 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blocks:
-    """How a type is stored, and what random blocks of it are worth."""
+class _Blocks:
+    """Where the scale of a block lies, and what random blocks are worth."""
 
-    type_id: int
-    """ggml's number."""
-
-    width: int
-    """Values of a block."""
-
-    n_bytes: int
     std: float
     """Of the values of random blocks whose scale is 1."""
 
@@ -35,48 +28,43 @@ class Blocks:
     """Of types with a least value: how many scales it is, so that the mean is 0; its
     float16 lies behind the scale. K-quants subtract it, the others add it."""
 
-    def row_bytes(self, width: int) -> int:
-        """Return the bytes of one row; raise UsageError if `width` does not fit."""
-        if width < 1 or width % self.width:
-            raise UsageError(f"a width of {width} is not divisible by {self.width}")
-        return width // self.width * self.n_bytes
 
-
-def _uniform(n_steps: int) -> float:
-    """Return the standard deviation of integers drawn from `n_steps` in a row."""
-    return float(((n_steps**2 - 1) / 12) ** 0.5)
-
-
-def _plain(type_id: int, n_bytes: int) -> Blocks:
-    return Blocks(type_id=type_id, width=1, n_bytes=n_bytes, std=1.0)
-
-
-def _small(type_id: int, n_bytes: int, std: float, **more: float) -> Blocks:
-    return Blocks(type_id=type_id, width=32, n_bytes=n_bytes, std=std, **more)  # type: ignore[arg-type]
-
-
-def _large(type_id: int, n_bytes: int, std: float, **more: float) -> Blocks:
-    return Blocks(type_id=type_id, width=256, n_bytes=n_bytes, std=std, **more)  # type: ignore[arg-type]
-
-
-BLOCKS = {
-    "f32": _plain(0, 4),
-    "f16": _plain(1, 2),
-    "bf16": _plain(30, 2),
-    "q8_0": _small(8, 34, _uniform(256)),
-    "q4_0": _small(2, 18, _uniform(16)),
-    "q4_1": _small(3, 20, _uniform(16), least=-7.5),
-    "q5_0": _small(6, 22, _uniform(32)),
-    "q5_1": _small(7, 24, _uniform(32), least=-15.5),
-    "iq4_nl": _small(20, 18, 70.1),
-    "mxfp4": _small(39, 17, 2.926),
-    "q2_k": _large(10, 84, 13.9, scale_at=80, least=1.5),
-    "q3_k": _large(11, 110, 43.3, scale_at=108),
-    "q4_k": _large(12, 144, 258.0, least=7.5),
-    "q5_k": _large(13, 176, 527.0, least=15.5),
-    "q6_k": _large(14, 210, 1366.0, scale_at=208),
+_UNIFORM = 1 / 12**0.5  # of a uniform distribution, in parts of its width
+_FLOATS = (RowType.F32, RowType.F16, RowType.BF16)
+_BLOCKS = {
+    RowType.Q8_0: _Blocks(std=256 * _UNIFORM),
+    RowType.Q4_0: _Blocks(std=16 * _UNIFORM),
+    RowType.Q4_1: _Blocks(std=16 * _UNIFORM, least=-7.5),
+    RowType.Q5_0: _Blocks(std=32 * _UNIFORM),
+    RowType.Q5_1: _Blocks(std=32 * _UNIFORM, least=-15.5),
+    RowType.IQ4_NL: _Blocks(std=67.4),
+    RowType.Q2_K: _Blocks(std=13.9, scale_at=80, least=1.5),
+    RowType.Q3_K: _Blocks(std=43.4, scale_at=108),
+    RowType.Q4_K: _Blocks(std=258.0, least=7.5),
+    RowType.Q5_K: _Blocks(std=527.0, least=15.5),
+    RowType.Q6_K: _Blocks(std=1366.0, scale_at=208),
+    RowType.IQ1_S: _Blocks(std=7.2),
+    RowType.IQ2_XXS: _Blocks(std=53.1),
+    RowType.IQ2_XS: _Blocks(std=55.7),
+    RowType.IQ2_S: _Blocks(std=56.5),
+    RowType.IQ3_XXS: _Blocks(std=142.0),
+    RowType.IQ3_S: _Blocks(std=140.0),
+    RowType.IQ4_XS: _Blocks(std=1245.0),
+    RowType.TQ1_0: _Blocks(std=0.82, scale_at=52),
+    RowType.TQ2_0: _Blocks(std=1.22, scale_at=64),
 }
-"""By ggml's names in lower case. What K-quants are worth counts their scales."""
+"""Types with a float16 scale; what the last ones are worth was measured."""
+
+_BYTE_SCALES = {
+    RowType.MXFP4: (slice(0, 1), 127, 2.93),
+    RowType.NVFP4: (slice(0, 4), 0x38, 2.93),
+}
+"""Types whose scales are small floats: where, the code of 1, and what that is worth."""
+
+_IQ1_M_STD = 7.2
+
+RANDOM_TYPES = (*_FLOATS, *_BLOCKS, *_BYTE_SCALES, RowType.IQ1_M)
+"""What can be made."""
 
 
 class RandomBytes:
@@ -87,8 +75,8 @@ class RandomBytes:
     finds nothing to share or to compress.
     """
 
-    def __init__(self, type_name: str, *, std: float) -> None:
-        self._tile = _tile(type_name, std).reshape(-1)
+    def __init__(self, row_type: RowType, *, std: float) -> None:
+        self._tile = _tile(row_type, std).reshape(-1)
         self._position = 0
 
     def take(self, n_bytes: int) -> Iterator[NDArray[np.uint8]]:
@@ -100,39 +88,59 @@ class RandomBytes:
             yield chunk
 
 
-def _tile(type_name: str, std: float) -> NDArray[np.uint8]:
+def _tile(row_type: RowType, std: float) -> NDArray[np.uint8]:
     """Return random blocks: (n_blocks, block_bytes) uint8, values finite."""
-    blocks = BLOCKS[type_name]
-    n_blocks = _TILE_BYTES // blocks.n_bytes | 1
-    if blocks.width == 1:
-        return _floats(type_name, n_blocks, std)
+    block_bytes = row_type.row_bytes(row_type.block_width)
+    n_blocks = _TILE_BYTES // block_bytes | 1
+    if row_type in _FLOATS:
+        return _floats(row_type, n_blocks, std)
     words = np.random.default_rng(0).integers(
-        0, 2**64 - 1, n_blocks * blocks.n_bytes // 8 + 1, np.uint64, endpoint=True
+        0, 2**64 - 1, n_blocks * block_bytes // 8 + 1, np.uint64, endpoint=True
     )
-    tile = words.view(np.uint8)[: n_blocks * blocks.n_bytes].reshape(n_blocks, -1)
-    if type_name == "mxfp4":
-        tile[:, 0] = 127 + round(np.log2(std / blocks.std))
+    tile = words.view(np.uint8)[: n_blocks * block_bytes].reshape(n_blocks, -1)
+    if row_type in _BYTE_SCALES:
+        _set_byte_scales(tile, row_type, std)
+    elif row_type is RowType.IQ1_M:
+        _set_spread_scale(tile, std / _IQ1_M_STD)
     else:
-        _set_scales(tile, blocks, std / blocks.std)
+        _set_scales(tile, _BLOCKS[row_type], std)
     return tile
 
 
-def _floats(type_name: str, n: int, std: float) -> NDArray[np.uint8]:
+def _floats(row_type: RowType, n: int, std: float) -> NDArray[np.uint8]:
     """Return values of a uniform distribution: (n, bytes of a value) uint8."""
     values = np.random.default_rng(0).random(n, np.float32)
     values = (values - np.float32(0.5)) * np.float32(12**0.5 * std)
-    if type_name == "f16":
+    if row_type is RowType.F16:
         return values.astype(np.float16).view(np.uint8).reshape(n, 2)
     raw = values.view(np.uint8).reshape(n, 4)
-    return np.ascontiguousarray(raw[:, 2:]) if type_name == "bf16" else raw
+    return np.ascontiguousarray(raw[:, 2:]) if row_type is RowType.BF16 else raw
 
 
-def _set_scales(tile: NDArray[np.uint8], blocks: Blocks, scale: float) -> None:
+def _set_byte_scales(tile: NDArray[np.uint8], row_type: RowType, std: float) -> None:
+    """Give all blocks the power of two that comes nearest."""
+    where, one, worth = _BYTE_SCALES[row_type]
+    steps = 1 if row_type is RowType.MXFP4 else 8  # NVFP4 has 3 bits of mantissa
+    tile[:, where] = one + steps * round(np.log2(std / worth))
+
+
+def _set_spread_scale(tile: NDArray[np.uint8], scale: float) -> None:
+    """Give all blocks of IQ1_M one scale: its float16 lies in the high nibbles of four
+    words, after 48 bytes.
+    """
+    bits = int(np.float16(scale).view(np.uint16))
+    for word in range(4):
+        at = 49 + 2 * word
+        tile[:, at] = tile[:, at] & 0x0F | (bits >> 4 * word & 0x0F) << 4
+
+
+def _set_scales(tile: NDArray[np.uint8], blocks: _Blocks, std: float) -> None:
     """Give all blocks one scale.
 
     Without a least value its sign stays random: quants have a mean of -0.5, which as a
     constant in every weight would outgrow the rest of the hidden state.
     """
+    scale = std / blocks.std
     low, high = np.float16(scale).tobytes()
     at = blocks.scale_at
     tile[:, at] = low

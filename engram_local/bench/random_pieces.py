@@ -7,14 +7,15 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_local.bench.random_bytes import BLOCKS, RandomBytes
+from engram_local.bench.random_bytes import RandomBytes
 from engram_local.errors import UsageError
-from engram_local.formats.pieces import Piece
+from engram_local.formats.pieces import Piece, type_id
+from engram_local.spec import RowType
 
-WEIGHT_TYPES = ("q4_0", "q8_0", "f16", "f32")
+WEIGHT_TYPES = (RowType.Q4_0, RowType.Q8_0, RowType.F16, RowType.F32)
 """What the matrices of a synthetic model may be stored as."""
 
-_NARROW = "f32"  # of matrices whose width is no multiple of a block
+_NARROW = RowType.F32  # of matrices whose width is no multiple of a block
 
 
 class RandomPieces:
@@ -24,19 +25,19 @@ class RandomPieces:
     UsageError for another type.
     """
 
-    def __init__(self, weight_type: str, *, std: float) -> None:
+    def __init__(self, weight_type: RowType, *, std: float) -> None:
         if weight_type not in WEIGHT_TYPES:
             raise UsageError(
                 f"synthetic weights may be {', '.join(WEIGHT_TYPES)}, not {weight_type}"
             )
         self._type = weight_type
         self._sources = {
-            name: RandomBytes(name, std=std) for name in {weight_type, _NARROW}
+            kind: RandomBytes(kind, std=std) for kind in {weight_type, _NARROW}
         }
 
     def matrix(self, name: str, *shape: int) -> Piece:
         """Return random weights."""
-        fits = shape[-1] % BLOCKS[self._type].width == 0
+        fits = shape[-1] % self._type.block_width == 0
         kind = self._type if fits else _NARROW
         return _piece(f"{name}.weight", shape, kind, self._sources[kind])
 
@@ -49,25 +50,27 @@ class RandomPieces:
         return Piece(
             name=name,
             shape=values.shape,
-            type_id=BLOCKS["f32"].type_id,
+            type_id=type_id(RowType.F32),
             n_bytes=values.nbytes,
             chunks=[values.reshape(-1).view(np.uint8)],
             stored_bytes=values.nbytes,
         )
 
 
-def table_piece(name: str, n_rows: int, width: int, row_type: str) -> Piece:
+def table_piece(name: str, n_rows: int, width: int, row_type: RowType) -> Piece:
     """Return a table of random rows whose values have a deviation of 1."""
     source = RandomBytes(row_type, std=1.0)
     return _piece(f"{name}.weight", (n_rows, width), row_type, source)
 
 
-def _piece(name: str, shape: tuple[int, ...], kind: str, source: RandomBytes) -> Piece:
-    n_bytes = prod(shape[:-1]) * BLOCKS[kind].row_bytes(shape[-1])
+def _piece(
+    name: str, shape: tuple[int, ...], kind: RowType, source: RandomBytes
+) -> Piece:
+    n_bytes = prod(shape[:-1]) * kind.row_bytes(shape[-1])
     return Piece(
         name=name,
         shape=shape,
-        type_id=BLOCKS[kind].type_id,
+        type_id=type_id(kind),
         n_bytes=n_bytes,
         chunks=source.take(n_bytes),
         stored_bytes=n_bytes,

@@ -102,6 +102,10 @@ class _Bench:
             workers = self._start_warm(stack, group, arms)
             if any(arm.tier == "mmap" and not arm.cold for arm in arms):
                 self._fill_cache()
+            if any(arm.cold for arm in arms):
+                # What was written or read at once is cached in pieces of up to 2 MiB,
+                # and each page that a worker touches then keeps its whole piece.
+                self._outside.evict(self._subject.rows.region)
             n_all = self._plan.n_repetitions + 1
             for repetition in range(n_all):
                 token_ids = self._tokens(workers, arms[0], repetition)

@@ -7,18 +7,15 @@ models that nobody can download. What such a model says is noise.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engram_local import catalog
 from engram_local.bench.random_bytes import RandomBytes
-from engram_local.errors import FileError, UsageError
+from engram_local.errors import UsageError
 from engram_local.formats import backbone_writer
 from engram_local.formats.backbone import read_backbone
 from engram_local.formats.backbone_writer import WEIGHT_TYPES
@@ -213,22 +210,6 @@ def write_synthetic_memory(
     write_memory(
         path, module, rows, architecture=backbone.architecture, progress=progress
     )
-
-
-@contextmanager
-def synthetic_folder(parent: Path) -> Iterator[Path]:
-    """Yield a new folder in `parent`; it and its files are gone at the end, whatever
-    happens. Raises FileError if it cannot be made.
-    """
-    try:
-        folder = TemporaryDirectory(prefix="engram-local-synthetic-", dir=parent)
-    except OSError as error:
-        raise FileError(
-            f"no folder can be made in {parent}: {error.strerror}",
-            hint="name a folder that you may write",
-        ) from error
-    with folder as name:
-        yield Path(name)
 
 
 def _module(path: Path, backbone: BackboneSpec, shape: MemoryShape) -> MemoryModule:

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from engram_local import catalog
-from engram_local.bench.random_bytes import BLOCKS
+from engram_local.bench.random_bytes import RANDOM_TYPES
 from engram_local.bench.random_pieces import RandomPieces, table_piece
 from engram_local.errors import UsageError
 from engram_local.formats.header import Value, read_header
 from engram_local.formats.model_writer import write_model
 from engram_local.formats.pieces import Piece, Progress
+from engram_local.spec import RowType
 from engram_local.units import format_bytes
 
 _ARCHITECTURE = "gemma4"
@@ -29,14 +30,14 @@ class Gemma4Shape:
     """The numbers of a model; the defaults give one of a few megabytes.
 
     A row of the table holds an embedding for each layer. Raises UsageError for what
-    llama.cpp does not run.
+    llama.cpp does not run, FormatError for a width that the row type does not allow.
     """
 
     row_width: int = 64
     """Of one layer."""
 
-    row_type: str = "f16"
-    """One of random_bytes.BLOCKS."""
+    row_type: RowType = RowType.F16
+    """One of random_bytes.RANDOM_TYPES."""
 
     n_tokens: int | None = None
     """Rows of the table: tokens of the default model's vocabulary, or more, of which
@@ -62,12 +63,14 @@ class Gemma4Shape:
     """Of the logits."""
 
     context_length: int = 4096
-    weight_type: str = "f32"
+    weight_type: RowType = RowType.F32
     """Of all matrices, the output one too: it is the embedding."""
 
     def __post_init__(self) -> None:
-        if self.row_type not in BLOCKS:
-            raise UsageError(f"rows may be {', '.join(BLOCKS)}, not {self.row_type}")
+        if self.row_type not in RANDOM_TYPES:
+            raise UsageError(
+                f"rows may be {', '.join(RANDOM_TYPES)}, not {self.row_type}"
+            )
         self.row_bytes  # noqa: B018 - raises where the width does not fit
         if min(self.n_layers, self.hidden_size, self.ffn_size, self.window) < 1:
             raise UsageError("a model needs layers, a width, an ffn and a window")
@@ -77,10 +80,43 @@ class Gemma4Shape:
             raise UsageError("heads have an even width")
         self._check_shared()
 
+    @classmethod
+    def scaled(
+        cls, width: int, depth: int, row_type: RowType | None = None
+    ) -> Gemma4Shape:
+        """Return a shape of this size with the proportions of Gemma 4 E2B.
+
+        256 values per layer and token; 5 layers of which one has full attention; the
+        last four sevenths share keys. Matrices are q4_0, rows q8_0 unless another type
+        is asked for. Raises UsageError unless the width is a multiple of 64 and there
+        are two layers.
+        """
+        if width < 1 or width % 64 or depth < 2:
+            raise UsageError(
+                f"a gemma4 of {width}x{depth} is not made",
+                hint="the width is a multiple of 64, the depth at least 2",
+            )
+        full_every = min(depth, 5)
+        n_own = max(depth * 3 // 7 // full_every, 1) * full_every
+        return cls(
+            row_width=256,
+            row_type=row_type or RowType.Q8_0,
+            hidden_size=width,
+            n_layers=depth,
+            full_every=full_every,
+            window=512,
+            n_shared=depth - n_own,
+            n_attention_heads=width // 64,
+            head_size=64,
+            full_head_size=128,
+            ffn_size=4 * width,
+            weight_type=RowType.Q4_0,
+        )
+
     @property
     def row_bytes(self) -> int:
         """Bytes of one row, all layers."""
-        return BLOCKS[self.row_type].row_bytes(self.row_width * self.n_layers)
+        return self.row_type.row_bytes(self.row_width * self.n_layers)
 
     def is_full(self, layer_id: int) -> bool:
         """Return whether a layer attends to everything."""

@@ -17,6 +17,7 @@ from engram_local.cli.ending import unwind_when_ended
 from engram_local.cli.status import StatusLine, status_line
 from engram_local.errors import UsageError
 from engram_local.settings import default_threads
+from engram_local.spec import RowType
 from engram_local.units import MIB, parse_bytes
 
 if TYPE_CHECKING:
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     from engram_local.bench.runner import Result
     from engram_local.bench.subject import Subject
     from engram_local.bench.synthetic import MemoryShape
+    from engram_local.bench.synthetic_native import NativeShape
     from engram_local.bench.tokens import Plan
+    from engram_local.formats.pieces import Progress
     from engram_local.memory.module import NativeModule
+    from engram_local.scratch_files import ScratchFolder
 
 _SPARSE_BYTES = 64 * MIB
 """Of each layer's table that is written with --sparse."""
@@ -79,13 +83,22 @@ def _add_synthetic_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--synthetic",
         metavar="SHAPE",
-        help="a backbone of random weights: 0.5B, 1.5B or WIDTHxDEPTH",
+        help="a backbone of random weights: 0.5B, 1.5B or WIDTHxDEPTH; or a model with "
+        "a table of its own: qwen4exp, gemma4, qwen4exp:WIDTHxDEPTH",
     )
     group.add_argument(
         "--table",
         type=_size,
         metavar="SIZE",
-        help="a memory of random rows: 512M, 8G (default with --synthetic: 8M)",
+        help="a memory of random rows, or the size of a made model's own table: 512M, "
+        "8G (default with --synthetic: a few megabytes)",
+    )
+    group.add_argument(
+        "--rows",
+        type=_row_type,
+        metavar="TYPE",
+        help="what its rows are stored as: q8_0 (default), q4_0, f16; of a model's own "
+        "table any of ggml's types",
     )
     group.add_argument(
         "--memory-layers",
@@ -113,6 +126,13 @@ def _size(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _row_type(text: str) -> RowType:
+    try:
+        return RowType(text.lower())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no type of rows") from None
+
+
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     from engram_local.bench.runner import run_arms
@@ -126,10 +146,11 @@ def run(args: argparse.Namespace) -> int:
     plan = Plan(
         n_prompt=args.n_prompt, n_decode=args.n_gen, n_repetitions=args.repetitions
     )
-    with status_line() as status, _files(args, status) as files:
+    with status_line() as status, _files(args) as folder:
+        files = _model_and_memory(args, folder, status)
         subject = _subject(args, plan, *files)
         result = run_arms(suite, arms, subject, plan, progress=status)
-    _print(args, _report(subject, plan, suite, result))
+    _print(args, _report(subject, plan, suite, result, folder))
     return 0
 
 
@@ -147,8 +168,25 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--memory names a memory, --synthetic and --table make one")
     if args.synthetic is not None and (args.model or args.model_flag):
         raise UsageError("a model was named, and --synthetic makes one")
-    if not made and (args.memory_layers or args.sparse or args.dir):
-        raise UsageError("--memory-layers, --sparse and --dir need --table")
+    if not made and (args.memory_layers or args.sparse or args.dir or args.rows):
+        raise UsageError("--memory-layers, --rows, --sparse and --dir need --table")
+    if made:
+        _check_made(args)
+
+
+def _check_made(args: argparse.Namespace) -> None:
+    """Raise UsageError for what cannot be made, before anything is written."""
+    from engram_local.bench.synthetic import MemoryShape
+
+    if _native_shape(args) is None:
+        MemoryShape(row_type=args.rows or MemoryShape().row_type)
+    elif args.memory_layers or args.sparse:
+        raise UsageError("--memory-layers and --sparse are for memories in a file")
+    if _native(args) is not None:
+        raise UsageError(
+            "the model has a table of its own, --table would make another",
+            hint="leave it out, or let --synthetic make the model too",
+        )
 
 
 def _names(arms: str | None) -> list[str] | None:
@@ -162,11 +200,28 @@ def _suite(args: argparse.Namespace) -> Suite:
     from engram_local.bench.arms import ATTACHED, NATIVE, NATIVE_ON_DRIVE
     from engram_local.bench.runner import RAM_PART
 
-    native = _native(args)
-    if native is None:
+    table_bytes = _own_table_bytes(args)
+    if table_bytes is None:
         return ATTACHED
     room_bytes = RAM_PART * psutil.virtual_memory().available
-    return NATIVE if native.spec.table_bytes <= room_bytes else NATIVE_ON_DRIVE
+    return NATIVE if table_bytes <= room_bytes else NATIVE_ON_DRIVE
+
+
+def _own_table_bytes(args: argparse.Namespace) -> int | None:
+    """Return the size of a table that is a part of the model, named or to be made."""
+    if _native_shape(args) is not None:
+        return args.table or 0  # a small one
+    native = _native(args)
+    return None if native is None else native.spec.table_bytes
+
+
+def _native_shape(args: argparse.Namespace) -> NativeShape | None:
+    """Return what --synthetic makes if that has a table of its own."""
+    from engram_local.bench.synthetic_native import is_native, parse_native
+
+    if args.synthetic is None or not is_native(args.synthetic):
+        return None
+    return parse_native(args.synthetic, table_bytes=args.table, row_type=args.rows)
 
 
 def _native(args: argparse.Namespace) -> NativeModule | None:
@@ -196,21 +251,12 @@ def _subject(
 
 
 @contextmanager
-def _files(
-    args: argparse.Namespace, status: StatusLine
-) -> Iterator[tuple[Path, Path | None]]:
-    """Give model and memory: those that were named, or made ones while it lasts.
+def _files(args: argparse.Namespace) -> Iterator[ScratchFolder]:
+    """Give a folder for files that are made; they are gone at the end."""
+    from engram_local.scratch_files import scratch_folder
 
-    The memory is None where the table is a part of the model.
-    """
-    if args.synthetic is None and args.table is None:
-        is_native = _native(args) is not None
-        yield (_model(args), None) if is_native else options.files_of(args)
-        return
-    from engram_local.bench.synthetic import synthetic_folder
-
-    with unwind_when_ended(), synthetic_folder(args.dir or _large_files()) as folder:
-        yield _make_files(args, folder, status)
+    with unwind_when_ended(), scratch_folder(args.dir or _large_files()) as folder:
+        yield folder
 
 
 def _large_files() -> Path:
@@ -219,27 +265,54 @@ def _large_files() -> Path:
     return folder if folder.is_dir() else Path(gettempdir())
 
 
+def _model_and_memory(
+    args: argparse.Namespace, folder: ScratchFolder, status: StatusLine
+) -> tuple[Path, Path | None]:
+    """Return those that were named, or made ones.
+
+    The memory is None where the table is a part of the model.
+    """
+    if args.synthetic is None and args.table is None:
+        is_native = _native(args) is not None
+        return (_model(args), None) if is_native else options.files_of(args)
+    return _make_files(args, folder, status)
+
+
 def _make_files(
-    args: argparse.Namespace, folder: Path, status: StatusLine
-) -> tuple[Path, Path]:
-    from engram_local.bench.synthetic import (
-        parse_shape,
-        write_backbone,
-        write_synthetic_memory,
-    )
+    args: argparse.Namespace, folder: ScratchFolder, status: StatusLine
+) -> tuple[Path, Path | None]:
+    from engram_local.bench.synthetic import write_synthetic_memory
+    from engram_local.bench.synthetic_native import write_native
 
     def progress(done: int, total: int) -> None:
         status("writing", done / total)
 
-    if args.synthetic is None:
-        model = _model(args)
-    else:
-        model = folder / f"synthetic-{args.synthetic}.gguf"
-        write_backbone(model, parse_shape(args.synthetic), progress=progress)
-    memory = folder / "synthetic-memory.gguf"
+    native = _native_shape(args)
+    if native is not None:
+        model = folder.new_file(_file_name(args.synthetic))
+        write_native(model, native, progress=progress)
+        return model, None
+    model = _backbone(args, folder, progress)
+    memory = folder.new_file("synthetic-memory.gguf")
     shape = _memory_shape(args, model)
     write_synthetic_memory(memory, model, shape, progress=progress)
     return model, memory
+
+
+def _backbone(
+    args: argparse.Namespace, folder: ScratchFolder, progress: Progress
+) -> Path:
+    from engram_local.bench.synthetic import parse_shape, write_backbone
+
+    if args.synthetic is None:
+        return _model(args)
+    model = folder.new_file(_file_name(args.synthetic))
+    write_backbone(model, parse_shape(args.synthetic), progress=progress)
+    return model
+
+
+def _file_name(shape: str) -> str:
+    return f"synthetic-{shape.replace(':', '-')}.gguf"
 
 
 def _memory_shape(args: argparse.Namespace, model: Path) -> MemoryShape:
@@ -253,11 +326,14 @@ def _memory_shape(args: argparse.Namespace, model: Path) -> MemoryShape:
     return MemoryShape(
         layer_ids=spread_layers(args.memory_layers or len(plain.layer_ids), depth),
         table_bytes=args.table or plain.table_bytes,
+        row_type=args.rows or plain.row_type,
         real_bytes=_SPARSE_BYTES if args.sparse else None,
     )
 
 
-def _report(subject: Subject, plan: Plan, suite: Suite, result: Result) -> Report:
+def _report(
+    subject: Subject, plan: Plan, suite: Suite, result: Result, folder: ScratchFolder
+) -> Report:
     from engram_local.bench import machine
     from engram_local.bench.report import Report
     from engram_local.bench.summary import summarize_runs
@@ -267,13 +343,13 @@ def _report(subject: Subject, plan: Plan, suite: Suite, result: Result) -> Repor
         machine=machine.look(),
         command=options.command_line(sys.argv[1:]),
         date=date.today().isoformat(),
-        model=subject.model.name,
-        memory="its own table" if memory == "auto" else memory.name,
+        model=folder.name_of(subject.model),
+        memory="its own table" if memory == "auto" else folder.name_of(memory),
         table_bytes=subject.rows.table_bytes,
         n_threads=subject.settings.n_threads or default_threads(),
         plan=plan,
         groups=tuple(summarize_runs(result.runs, suite)),
-        notes=tuple(result.notes),
+        notes=tuple(folder.readable(note) for note in result.notes),
         runs=tuple(result.runs),
     )
 

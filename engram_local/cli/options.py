@@ -67,7 +67,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory-tier",
         choices=TIERS,
         help="where rows are read from; direct = the drive, past the page cache "
-        "(auto = mmap)",
+        "(auto = mmap; of a model's own table ram, where it fits)",
     )
     group.add_argument(
         "--no-prefetch",
@@ -190,7 +190,10 @@ def open_engine(args: argparse.Namespace, settings: Settings) -> Engine:
         report_compiling(lambda part: status("compiling, once on this machine", part))
         try:
             from engram_local.engine import Engine
+            from engram_local.loading import require_optional_memory
 
+            if args.no_memory:
+                require_optional_memory(model_of(args))
             flight = _preflight(args, settings)
             engine = Engine.open(
                 model_of(args),
@@ -200,7 +203,7 @@ def open_engine(args: argparse.Namespace, settings: Settings) -> Engine:
             )
         finally:
             report_compiling(None)  # the line belongs to the answer now
-    for note in flight.notes:
+    for note in (*flight.notes, *engine.notes):
         print(note, file=sys.stderr)
     if args.n_ctx and engine.n_ctx != args.n_ctx:
         # More than the model was trained for, or not a multiple of llama.cpp's 256.

@@ -38,8 +38,9 @@ def read_model(header: Header) -> ModelSpec:
         )
         for table in tables(header)
     )
-    n_streams = _GEMMA3N_STREAMS if spec.architecture == "gemma3n" else 1
-    return replace(spec, tables=shapes, n_streams=n_streams)
+    if spec.architecture != "gemma3n":
+        return replace(spec, tables=shapes)
+    return replace(spec, tables=shapes, n_streams=_GEMMA3N_STREAMS, loads_table=True)
 
 
 def read_native(header: Header) -> NativeModule | None:

@@ -83,6 +83,7 @@ def read_model(path: Path) -> ModelSpec:
         n_experts_used=shape.n_experts_used,
         tied_output=dims.tied,
         n_streams=shape.n_streams,
+        loads_table=shape.architecture == "gemma3n",
         runs_here=shape.runs_here,
         notes=_notes(shape),
     )

@@ -1,4 +1,4 @@
-"""A GGUF on its way to the drive: keys, then tensors in chunks, a temporary name."""
+"""A GGUF on its way to the drive: keys, then tensors in chunks, its name last."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,12 +16,19 @@ from numpy.typing import NDArray
 
 from engram_local.errors import FileError, FormatError
 from engram_local.formats.header import DEFAULT_ALIGNMENT
+from engram_local.scratch_files import is_nameless, replaced_at_end
+from engram_local.spec import RowType
 from engram_local.units import format_bytes, format_count
 
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all."""
 
 _HINT = "choose another place, or free some space"
+
+
+def type_id(row_type: RowType) -> int:
+    """Return ggml's number of a type that has its name."""
+    return int(GGMLQuantizationType[row_type.name])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,28 +63,25 @@ def write_gguf(
     it is on the drive at the end: after a power failure there is the old file or the
     new one, and the drive is idle for whoever measures.
     """
-    part = path.with_name(path.name + ".part")
     try:
         if path.is_dir():  # else it is noticed when all is written
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         _check_space(path, sum(piece.stored_bytes for piece in pieces))
-        _write(part, writer, pieces, progress)
-        os.replace(part, path)
+        with replaced_at_end(path) as written:
+            _write(written, writer, pieces, progress)
     except OSError as error:
         raise FileError(
             f"{path} cannot be written: {error.strerror or error}", hint=_HINT
         ) from error
-    finally:
-        with suppress(OSError):  # what failed before is the error to tell
-            part.unlink(missing_ok=True)
 
 
 def _check_space(path: Path, needed_bytes: int) -> None:
-    free_bytes = shutil.disk_usage(path.parent).free
+    place = path if is_nameless(path) else path.parent
+    free_bytes = shutil.disk_usage(place).free
     if free_bytes < needed_bytes:
         raise FileError(
-            f"{path.parent} has {format_bytes(free_bytes)} free, {path.name} needs "
-            f"{format_bytes(needed_bytes)}",
+            f"{path} needs {format_bytes(needed_bytes)}, its drive has "
+            f"{format_bytes(free_bytes)} free",
             hint=_HINT,
         )
 

@@ -64,6 +64,7 @@ def read_native(header: Header) -> NativeModule | None:
         path=table.path,
         spec=MemorySpec(layers=(layer,), n_canonical=vocab_size(keys)),
         node="ple_embd",
+        image_id=keys.integer("ple.image_token_id", 0) or None,  # 0 is none, too
     )
 
 

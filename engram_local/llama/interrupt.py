@@ -4,6 +4,9 @@ Python runs its signal handlers between bytecodes only. A long prompt batch woul
 Ctrl-C until it ends, and a handler that raises inside a callback from C is lost without
 a trace. So while native code runs, a compiled handler raises a flag; llama.cpp looks at
 it between graph nodes and gives up; afterwards Python's handler is called.
+
+While a model loads it looks between two tensors only, and one may be a table of 28 GB:
+there a second Ctrl-C ends the process in the handler itself.
 """
 
 from __future__ import annotations
@@ -12,9 +15,12 @@ import ctypes
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import numpy as np
 from llvmlite import binding, ir
 from numba import types
 from numba.extending import intrinsic
@@ -22,12 +28,17 @@ from numba.extending import intrinsic
 from engram_local.kernels import native
 
 _FLAG_NAME = "engram_local_interrupted"
+_CAME, _TWICE_ENDS = 1, 2
 _flag = ctypes.c_uint8(0)
+"""_CAME: Ctrl-C came; _TWICE_ENDS: the next one after that ends the process."""
+
+_STDERR, _EXIT_CODE = 2, 130
+_NEWLINE = np.frombuffer(b"\n", np.uint8)  # what is on the line is unfinished
 
 
 def requested() -> bool:
     """Return whether Ctrl-C came since the native code was entered."""
-    return bool(_flag.value)
+    return bool(_flag.value & _CAME)
 
 
 def abort_callback() -> int:
@@ -43,27 +54,47 @@ class deferred:
     is not needed: as a generator it cost 100 us per token, between two decodes.
     """
 
-    __slots__ = ("_before", "_is_main")
+    __slots__ = ("_before", "_is_main", "_start")
+
+    def __init__(self, *, twice_ends: bool = False) -> None:
+        """twice_ends: a second Ctrl-C ends the process at once, with exit code 130.
+
+        For blocks in which nothing of ours is left behind.
+        """
+        self._start = _TWICE_ENDS if twice_ends else 0
 
     def __enter__(self) -> None:
         main = threading.main_thread().ident
         self._is_main = threading.get_ident() == main and not _NO_SIGNALS
         if self._is_main:
-            _flag.value = 0
+            _flag.value = self._start
             self._before = _set_handler(_handler_address())
 
     def __exit__(self, *exc: object) -> None:
         if not self._is_main:
             return
         _set_handler(self._before)
-        if _flag.value:
-            _flag.value = 0
+        came, _flag.value = requested(), 0
+        if came:
             handler = signal.getsignal(signal.SIGINT)
             if callable(handler):
                 handler(signal.SIGINT, None)
 
 
 _NO_SIGNALS = sys.platform == "win32"
+
+
+@contextmanager
+def taken_elsewhere() -> Iterator[None]:
+    """Leave Ctrl-C to the other threads while a block runs."""
+    if _NO_SIGNALS:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @cache
@@ -106,12 +137,12 @@ def _flag_pointer(builder: Any) -> Any:
 
 
 @intrinsic
-def _raise_flag(typing_context):  # type: ignore[no-untyped-def]
+def _write_flag(typing_context, value):  # type: ignore[no-untyped-def]
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        builder.store(ir.Constant(ir.IntType(8), 1), _flag_pointer(builder))
+        builder.store(arguments[0], _flag_pointer(builder))
         return context.get_dummy_value()
 
-    return types.void(), generate
+    return types.void(types.uint8), generate
 
 
 @intrinsic
@@ -122,9 +153,20 @@ def _read_flag(typing_context):  # type: ignore[no-untyped-def]
     return types.uint8(), generate
 
 
+# Symbols of libc, resolved when the compiled code is loaded, so that it can be cached.
+_write = types.ExternalFunction(
+    "write", types.intp(types.int32, types.voidptr, types.uintp)
+)
+_exit = types.ExternalFunction("_exit", types.void(types.int32))
+
+
 def _on_interrupt(_signal):  # type: ignore[no-untyped-def]  # pragma: no cover
-    _raise_flag()
+    flag = _read_flag()
+    if flag == _CAME | _TWICE_ENDS:
+        _write(_STDERR, _NEWLINE.ctypes, _NEWLINE.size)
+        _exit(_EXIT_CODE)
+    _write_flag(np.uint8(flag | _CAME))
 
 
 def _should_abort(_data):  # type: ignore[no-untyped-def]  # pragma: no cover
-    return _read_flag()
+    return _read_flag() & np.uint8(_CAME)

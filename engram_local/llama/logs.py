@@ -40,3 +40,12 @@ def capture() -> None:
 def last_error() -> str:
     """Return llama.cpp's last error line, or an empty string."""
     return recent_errors[-1] if recent_errors else ""
+
+
+def load_error() -> str:
+    """Return why a model was not loaded; its last line says only that it was not."""
+    for line in reversed(recent_errors):
+        _, found, reason = line.partition("error loading model: ")
+        if found:
+            return reason
+    return last_error()

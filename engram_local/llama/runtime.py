@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ from engram_local.errors import (
     FileError,
     FitError,
     Interrupted,
+    LostFileError,
     UnsupportedError,
 )
+from engram_local.events import Progress
 from engram_local.llama import interrupt, logs
 from engram_local.llama.hook import (
     HiddenHook,
@@ -31,20 +33,25 @@ from engram_local.llama.hook import (
     PythonFunction,
     node_names,
 )
+from engram_local.llama.load_watch import watched
 from engram_local.llama.overrides import expert_patterns, stay_in_ram
+from engram_local.llama.placement import NativeLoad, load_modes
 from engram_local.settings import Settings, default_threads
-
-LoadProgress = Callable[[float], None]
-"""Called with the part of the model that has been loaded, 0 to 1."""
 
 _ALL_LAYERS = -1
 _CONTEXT_FULL, _ABORTED = 1, 2  # results of llama_decode
+_LOST = ("read error", "unexpectedly reached end of file")  # llama.cpp's words
 _FLASH_ATTENTION = {
     "auto": llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
     "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
     "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
 _CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8, "bf16": 30}
+
+_PARTIAL = llama_cpp.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
+_NOT_COMPARED = {"deepseek4", "dots3note", "glm5-next"}
+"""Architectures with a kind of cache of their own (llama_kv_cache_dsv4 and _dsa_iswa,
+pooled indexer keys): a restored state of theirs was not compared with a fresh one."""
 
 
 class Backbone:
@@ -55,18 +62,20 @@ class Backbone:
         path: Path,
         settings: Settings,
         *,
-        progress: LoadProgress | None = None,
+        progress: Progress | None = None,
+        native: NativeLoad | None = None,
         hooked: bool = False,
         hook_width: int | None = None,
     ) -> None:
-        """hooked: nodes can be looked at; hook_width: floats of one token there, None =
+        """native: of a model with a table of its own; None = llama.cpp's defaults.
+        hooked: nodes can be looked at; hook_width: floats of one token there, None =
         those of the hidden state.
         """
         logs.capture()
         llama_cpp.llama_backend_init()
         self.path = path
         with ExitStack() as stack:
-            self._model = _load_model(path, settings, progress)
+            self._model = _load_model(path, settings, native, progress)
             stack.callback(llama_cpp.llama_model_free, self._model)
             self._vocab = llama_cpp.llama_model_get_vocab(self._model)
             self.n_embd = int(llama_cpp.llama_model_n_embd(self._model))
@@ -258,6 +267,60 @@ class Backbone:
         window = int(llama_cpp.llama_model_n_swa(self._model))
         return window > 0 and oldest > max(0, n_tokens - window)
 
+    @property
+    def needs_saved_states(self) -> bool:
+        """Whether `trim` may refuse, and `restore` is known to be exact.
+
+        Compared with fresh evaluations in each of the other kinds of memory (qwen4exp,
+        gemma4, lfm2 with and without a window, mamba): recurrent states give the same
+        bits; a window's cells come back in another order, which changes the rounding.
+        """
+        window = int(llama_cpp.llama_model_n_swa(self._model))
+        forgets = (
+            llama_cpp.llama_model_is_recurrent(self._model)
+            or llama_cpp.llama_model_is_hybrid(self._model)
+            or 0 < window < self.n_ctx
+        )
+        return forgets and self._architecture not in _NOT_COMPARED
+
+    @property
+    def _architecture(self) -> str:
+        buffer = ctypes.create_string_buffer(64)
+        key = b"general.architecture"
+        llama_cpp.llama_model_meta_val_str(self._model, key, buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes that `save` would return now."""
+        return int(llama_cpp.llama_state_seq_get_size_ext(self._context, 0, _PARTIAL))
+
+    def save(self) -> NDArray[np.uint8]:
+        """Return what `trim` cannot bring back: recurrent states and windows.
+
+        Shape (state_bytes,). Raises BackboneError if llama.cpp writes another size.
+        """
+        data = np.empty(self.state_bytes, np.uint8)
+        n_written = llama_cpp.llama_state_seq_get_data_ext(
+            self._context, _bytes_of(data), data.nbytes, 0, _PARTIAL
+        )
+        if n_written != data.nbytes:
+            raise BackboneError(
+                f"llama.cpp wrote {n_written:,} bytes of a state of {data.nbytes:,}"
+            )
+        return data
+
+    def restore(self, data: NDArray[np.uint8], n_tokens: int) -> bool:
+        """Go back to the first `n_tokens` with the state that they left in `save`.
+
+        The sequence must still begin with them. False if llama.cpp refuses; then only
+        `reset` helps.
+        """
+        n_read = llama_cpp.llama_state_seq_set_data_ext(
+            self._context, _bytes_of(data), data.nbytes, 0, _PARTIAL
+        )
+        return n_read == data.nbytes and self.trim(n_tokens)
+
     def reset(self) -> None:
         """Forget the sequence, and an error in it that nobody has heard of."""
         memory = llama_cpp.llama_get_memory(self._context)
@@ -270,10 +333,15 @@ class Backbone:
         self._stack.close()
 
 
+def _bytes_of(data: NDArray[np.uint8]) -> Any:
+    return data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+
+
 def _load_model(
     path: Path,
     settings: Settings,
-    progress: LoadProgress | None,
+    native: NativeLoad | None,
+    progress: Progress | None,
 ) -> Any:
     params = llama_cpp.llama_model_default_params()
     n_layers = settings.n_gpu_layers
@@ -281,27 +349,49 @@ def _load_model(
     if settings.n_cpu_moe:
         overrides = stay_in_ram(expert_patterns(settings.n_cpu_moe))
         params.tensor_buft_overrides = ctypes.addressof(overrides)
+    modes = load_modes(native)
+    params.lazy_mode, params.load_mode = modes.lazy_mode, modes.load_mode
+    params.no_host = modes.no_host
+    # A second Ctrl-C ends the process: nothing of ours is on the drive here.
+    with interrupt.deferred(twice_ends=True), _reported(native, progress) as report:
 
-    def on_progress(part: float, _user_data: object) -> bool:
-        if progress is not None:
-            progress(part)
-        return not interrupt.requested()
+        def on_progress(part: float, _user_data: object) -> bool:
+            report(part)
+            return not interrupt.requested()
 
-    callback = llama_cpp.llama_progress_callback(on_progress)
-    params.progress_callback = callback
-    with interrupt.deferred():
+        callback = llama_cpp.llama_progress_callback(on_progress)
+        params.progress_callback = callback
         model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         raise _load_error(path)
     return model
 
 
+@contextmanager
+def _reported(
+    native: NativeLoad | None, progress: Progress | None
+) -> Iterator[Callable[[float], None]]:
+    """Give a function that hears from llama.cpp which part of a model is loaded."""
+    if native is not None and native.tier == "ram":
+        with watched(native.n_bytes, progress) as arrival:
+            yield arrival.note
+    elif progress is not None:
+        yield lambda part: progress("loading the model", part)
+    else:
+        yield lambda _: None
+
+
 def _load_error(path: Path) -> EngramError:
-    reason = logs.last_error() or "no reason given"
+    reason = logs.load_error() or "no reason given"
     if "alloc" in reason:
         return FitError(
             f"{path} does not fit into memory: {reason}",
             hint="put fewer layers on the GPU with -ngl, or use a smaller model",
+        )
+    if any(words in reason for words in _LOST):
+        return LostFileError(
+            f"{path} could not be read to its end: {reason}",
+            hint="restore the model file and start again",
         )
     return FileError(f"llama.cpp cannot load {path}: {reason}")
 
@@ -317,6 +407,7 @@ def _context_params(settings: Settings, n_ctx_train: int) -> Any:
     params.type_k = _CACHE_TYPES[settings.cache_type_k]
     params.type_v = _CACHE_TYPES[settings.cache_type_v]
     params.swa_full = False  # a window's cache is as long as the window
+    params.n_rs_seq = 0  # tokens dropped from a recurrent state would be dropped wrong
     params.no_perf = True
     return params
 

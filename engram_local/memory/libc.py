@@ -3,7 +3,7 @@
 * SIGBUS: reading a mapped page that its file no longer has kills a process without a
   word. A compiled handler says what happened and exits with code 1. It covers our maps
   and llama.cpp's.
-* mincore: how much of a mapping is in memory.
+* mincore: how much of a mapping is in memory; madvise on a mapping that is not ours.
 * pread, advice, semaphores and an atomic counter, for compiled code that works without
   the GIL.
 
@@ -89,6 +89,16 @@ def resident_bytes(buffer: NDArray[np.uint8]) -> int | None:
     if mincore(start, n_bytes, flags.ctypes.data) != 0:
         return None
     return int((flags & 1).sum()) * mmap.PAGESIZE
+
+
+def drop_mapped(address: int, n_bytes: int) -> bool:
+    """Take whole pages of a mapped file out of this process; False if that fails.
+
+    Reading them again brings them back from the file.
+    """
+    madvise = _libc().madvise
+    madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return int(madvise(address, n_bytes, mmap.MADV_DONTNEED)) == 0
 
 
 def other_processors() -> set[int]:

@@ -79,6 +79,9 @@ class NativeModule:
     node_scale: float = 1.0
     """What the rows were multiplied with there, in float32."""
 
+    image_id: int | None = None
+    """What a position of an image is hashed as; None = as the file's EOS, or not."""
+
     @property
     def layer_ids(self) -> tuple[int, ...]:
         """Decoder layer that first uses the rows."""

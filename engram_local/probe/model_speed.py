@@ -18,12 +18,13 @@ import numpy as np
 
 from engram_local import catalog
 from engram_local.bench.client import Job, ProcessWorker, Worker
-from engram_local.bench.synthetic import parse_shape, synthetic_folder, write_backbone
+from engram_local.bench.synthetic import parse_shape, write_backbone
 from engram_local.errors import BenchError
 from engram_local.events import Progress
 from engram_local.figures import Figure, Source
 from engram_local.formats.header import Header, read_header
 from engram_local.hardware import Compute, TypeRate
+from engram_local.scratch_files import scratch_folder
 from engram_local.settings import Settings
 from engram_local.spec import RowType
 
@@ -156,11 +157,11 @@ def _models(parent: Path, progress: Progress) -> Iterator[list[Case]]:
         (_WIDE, RowType.Q4_0, (N_PROMPT,)),
         (_OTHER, RowType.Q8_0, (N_PROMPT,)),
     )
-    with synthetic_folder(parent) as folder:
+    with scratch_folder(parent) as folder:
         cases: list[Case] = []
         for name, weight_type, lengths in made:
             progress("writing models", len(cases) / len(made))
-            path = folder / f"{name}.gguf"
+            path = folder.new_file(f"{name}.gguf")
             write_backbone(path, parse_shape(name), weight_type)
             cases.append(_case(path, weight_type.name, lengths))
         type_name = default.stem.rpartition(".")[2]  # SmolLM2-135M-Instruct.Q4_1

@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 import types
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
@@ -26,6 +25,7 @@ from engram_local.errors import FileError
 from engram_local.probe.drive_speed import drive_of
 from engram_local.probe.memory_speed import ROW_BYTES
 from engram_local.probe.result import Identity, Probe
+from engram_local.scratch_files import replaced_at_end
 from engram_local.units import GIB, MIB
 
 SCHEMA = 1
@@ -73,10 +73,8 @@ def save_probe(probe: Probe, environ: Mapping[str, str] = os.environ) -> Path:
     text = json.dumps(as_json(probe), indent=2, allow_nan=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            written = Path(folder) / path.name
+        with replaced_at_end(path) as written:
             written.write_text(text + "\n", "utf-8")
-            written.replace(path)
     except OSError as error:
         raise FileError(f"{path} cannot be written: {error.strerror}") from error
     return path

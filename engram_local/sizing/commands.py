@@ -46,7 +46,8 @@ def _ours(spec: ModelSpec, plan: Plan, request: Request, hardware: Hardware) -> 
         words += ["-b", str(request.n_ubatch), "-ub", str(request.n_ubatch)]
     for flag, name in (("-ctk", request.cache_type_k), ("-ctv", request.cache_type_v)):
         words += [flag, name] if name != "f16" else []
-    if plan.tier is not None and spec.attached:
+    says_tier = spec.attached or (spec.chooses_tier and request.tier is not None)
+    if plan.tier is not None and says_tier:
         words += ["--memory-tier", plan.tier.tier.value]
     note = "" if spec.origin in words else f"with the GGUF of {plan.weights.name}"
     return Command(program="engram-local", line=shlex.join(words), note=note)

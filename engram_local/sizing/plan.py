@@ -99,6 +99,11 @@ class Plan:
         return max(0, self.ram_bytes - self.usable_ram_bytes)
 
     @property
+    def spare_ram_bytes(self) -> int:
+        """RAM that is left for the n-gram table."""
+        return max(0, self.usable_ram_bytes - total_bytes(self.ram))
+
+    @property
     def fits(self) -> bool:
         """Whether VRAM and RAM suffice."""
         return not self.missing_vram_bytes and not self.missing_ram_bytes
@@ -150,7 +155,7 @@ def make_plan(
         usable_ram_bytes=ram_bytes,
         missing_disk_bytes=_missing_disk_bytes(weights, hardware),
         tiers=tiers,
-        tier=_choose_tier(tiers, request.tier),
+        tier=_choose_tier(spec, tiers, request.tier),
         near=_speed(near, _NEAR),
         far=_speed(_pace(spec, weights, request, placement, hardware, n_ctx), n_ctx),
     )
@@ -229,9 +234,19 @@ def _asked_placement(spec: ModelSpec, n_gpu_layers: int, n_cpu_moe: int) -> Plac
     return replace(placement, n_cpu_experts=max(n_layers - n_before, 0))
 
 
-def _choose_tier(tiers: tuple[TierPlan, ...], asked: Tier | None) -> TierPlan | None:
+def _choose_tier(
+    spec: ModelSpec, tiers: tuple[TierPlan, ...], asked: Tier | None
+) -> TierPlan | None:
+    """Return the tier that was asked for; else RAM where a model's own table fits.
+
+    An attached memory's rows take no longer from the page cache than from memory of
+    its own, llama.cpp's do: it queues them in the drive's way first.
+    """
     by_name = {plan.tier: plan for plan in tiers}
-    order = (asked or Tier.MMAP, Tier.MMAP, Tier.RAM)
+    best = Tier.MMAP
+    if spec.chooses_tier and Tier.RAM in by_name and by_name[Tier.RAM].fits:
+        best = Tier.RAM
+    order = (asked or best, Tier.MMAP, Tier.RAM)
     return next((by_name[tier] for tier in order if tier in by_name), None)
 
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 
 from engram_local.errors import FitError
 from engram_local.hardware import Hardware
-from engram_local.model_spec import ModelSpec
+from engram_local.model_spec import ModelSpec, Part
 from engram_local.settings import Settings
 from engram_local.sizing.allocations import ngl_of
 from engram_local.sizing.plan import GPU_MARGIN_BYTES, Plan, make_plan
 from engram_local.sizing.request import CELL, Request, Tier, gpu_layers
+from engram_local.sizing.tiers import TierPlan
 from engram_local.units import format_bytes, format_count
 
 _BOUNDS = ("compute buffers", "driver")
@@ -26,7 +27,8 @@ class Preflight:
     """How a model will be loaded."""
 
     settings: Settings
-    """With the number of layers that fit on the GPUs, if nothing else was asked."""
+    """With the layers that fit on the GPUs and the tier of a model's own table, if
+    nothing else was asked."""
 
     notes: tuple[str, ...]
     """Sentences for the user: what does not fit where, and costs speed."""
@@ -35,6 +37,8 @@ class Preflight:
 def prepare(spec: ModelSpec, settings: Settings, hardware: Hardware) -> Preflight:
     """Return the settings to load a model with; raise FitError if it cannot work."""
     request = request_of(settings)
+    if spec.loads_table:  # whatever the tier, like any of its weights
+        request = replace(request, tier=None)
     plan = make_plan(spec, spec.weights[0], request, hardware)
     _check_vram(spec, plan, request, hardware)
     _check_ram(spec, plan, request, hardware)
@@ -45,7 +49,20 @@ def prepare(spec: ModelSpec, settings: Settings, hardware: Hardware) -> Prefligh
             n_gpu_layers=ngl_of(spec, plan.placement),
             n_cpu_moe=max(settings.n_cpu_moe, plan.placement.n_cpu_experts),
         )
-    return Preflight(settings=settled, notes=tuple(_notes(spec, plan, hardware)))
+    notes = _notes(spec, plan, hardware)
+    if settings.memory_tier == "auto" and spec.chooses_tier and plan.tier is not None:
+        settled = replace(settled, memory_tier=plan.tier.tier.value)
+        notes.append(_about_tier(plan, plan.tier))
+    return Preflight(settings=settled, notes=tuple(notes))
+
+
+def _about_tier(plan: Plan, tier: TierPlan) -> str:
+    """Return what became of the tier `auto`, and why."""
+    table = f"table of {format_bytes(plan.weights.part(Part.TABLE))}"
+    free = format_bytes(plan.spare_ram_bytes)
+    if tier.tier is Tier.RAM:
+        return f"{table} in RAM: {free} are free for it"
+    return f"{table} stays in its file (mmap): {free} of RAM are free for it"
 
 
 def request_of(settings: Settings) -> Request:
@@ -98,24 +115,37 @@ def _check_ram(
 ) -> None:
     """Refuse what has to be allocated in RAM and is not there."""
     available_bytes = hardware.ram.available_bytes
-    needed_bytes = allocated_bytes(plan)
+    needed_bytes = allocated_bytes(spec, plan)
     if needed_bytes <= available_bytes:
         return
-    table_bytes = plan.tier.resident_bytes if plan.tier else 0
-    if table_bytes and needed_bytes - table_bytes <= available_bytes:
-        mapped = any(tier.tier is Tier.MMAP for tier in plan.tiers)
-        raise FitError(
-            f"the table in RAM takes {format_bytes(table_bytes)}, "
-            f"{format_bytes(available_bytes - needed_bytes + table_bytes)} are free",
-            hint="--memory-tier mmap reads its rows from the drive"
-            if mapped
-            else "llama.cpp maps no files beside an integrated GPU; try a smaller one",
-        )
+    if plan.tier is not None and plan.tier.resident_bytes:
+        _check_table(spec, plan, request, hardware)
     n_ctx = _shorter_context(spec, plan, request, hardware)
     raise FitError(
         f"{format_bytes(needed_bytes)} of RAM are needed besides the weights, "
         f"{format_bytes(available_bytes)} are free",
         hint=f"-c {n_ctx} fits" if n_ctx else "use a smaller model",
+    )
+
+
+def _check_table(
+    spec: ModelSpec, plan: Plan, request: Request, hardware: Hardware
+) -> None:
+    """Refuse a table in RAM if that is what does not fit."""
+    available_bytes = hardware.ram.available_bytes
+    table_bytes = plan.weights.part(Part.TABLE)
+    rest_bytes = allocated_bytes(spec, plan) - table_bytes
+    mapped = make_plan(spec, plan.weights, replace(request, tier=Tier.MMAP), hardware)
+    if allocated_bytes(spec, mapped) <= available_bytes:
+        hint = "--memory-tier mmap reads its rows from the drive"
+    elif rest_bytes <= available_bytes:
+        hint = "llama.cpp maps no files beside an integrated GPU; try a smaller one"
+    else:
+        return
+    raise FitError(
+        f"the table in RAM takes {format_bytes(table_bytes)}, what else has to be "
+        f"there {format_bytes(rest_bytes)}, {format_bytes(available_bytes)} are free",
+        hint=hint,
     )
 
 
@@ -130,17 +160,24 @@ def _shorter_context(
     while n_ctx >= CELL:
         shorter = replace(request, n_ctx=n_ctx)
         other = make_plan(spec, plan.weights, shorter, hardware)
-        if allocated_bytes(other) <= hardware.ram.available_bytes:
+        if allocated_bytes(spec, other) <= hardware.ram.available_bytes:
             return n_ctx
         n_ctx //= 2
     return 0
 
 
-def allocated_bytes(plan: Plan) -> int:
-    """Return what is allocated in RAM; weights and a mapped table are files."""
-    mapped = ("weights", "token embedding")
+def allocated_bytes(spec: ModelSpec, plan: Plan) -> int:
+    """Return what is allocated in RAM; weights and a mapped table are files.
+
+    But llama.cpp maps nothing of a model whose own table is to be in RAM.
+    """
+    mapped = () if _reads_all(spec, plan) else ("weights", "token embedding")
     terms = sum(term.n_bytes for term in plan.ram if term.name not in mapped)
     return terms + (plan.tier.resident_bytes if plan.tier else 0)
+
+
+def _reads_all(spec: ModelSpec, plan: Plan) -> bool:
+    return spec.chooses_tier and plan.tier is not None and plan.tier.tier is Tier.RAM
 
 
 def _notes(spec: ModelSpec, plan: Plan, hardware: Hardware) -> list[str]:

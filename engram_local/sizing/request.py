@@ -48,7 +48,8 @@ class Request:
     """Name of one of the model's weights; None = the plan chooses."""
 
     tier: Tier | None = None
-    """Of the n-gram table; None = mmap, as `run` takes it."""
+    """Of the n-gram table; None = as `run` takes it: RAM for a table of the model's
+    own that fits, else mmap."""
 
     n_sequences: int = 1
     """Computed side by side; each has its part of the context."""

@@ -61,8 +61,7 @@ def judge(spec: ModelSpec, plan: Plan, request: Request, hardware: Hardware) -> 
 def _outcome(plan: Plan) -> Outcome:
     if not plan.fits or plan.missing_disk_bytes:
         return Outcome.DOES_NOT_FIT
-    tier = plan.tier
-    if tier is None or tier.tier is Tier.RAM or holds_table(plan):
+    if plan.tier is None or holds_table(plan):
         return Outcome.FITS
     return Outcome.FITS_ON_DRIVE
 
@@ -70,7 +69,9 @@ def _outcome(plan: Plan) -> Outcome:
 def holds_table(plan: Plan) -> bool:
     """Return whether all rows can stay in RAM once they were read."""
     tier = plan.tier
-    return tier is not None and tier.tier is Tier.MMAP and tier.cached_part == 1.0
+    if tier is None or tier.tier is Tier.DIRECT:
+        return False
+    return tier.tier is Tier.RAM or tier.cached_part == 1.0
 
 
 def _where(spec: ModelSpec, plan: Plan, hardware: Hardware) -> str:

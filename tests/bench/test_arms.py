@@ -10,9 +10,9 @@ from engram_local.settings import Settings
 
 
 def test_without_a_choice_all_warm_arms_run() -> None:
-    assert ATTACHED.choose(None) == ATTACHED.warm
-    assert ATTACHED.choose(None, cold=True) == (*ATTACHED.warm, *ATTACHED.cold)
-    assert {arm.cold for arm in ATTACHED.warm} == {False}
+    assert ATTACHED.choose(None) == ATTACHED.default
+    assert ATTACHED.choose(None, cold=True) == (*ATTACHED.default, *ATTACHED.cold)
+    assert {arm.cold for arm in ATTACHED.default} == {False}
     assert {arm.cold for arm in ATTACHED.cold} == {True}
 
 
@@ -53,15 +53,15 @@ def test_the_arms_without_a_memory_may_be_named() -> None:
 
 def test_a_model_with_its_own_table_is_measured_against_the_table_in_ram() -> None:
     assert [arm.name for arm in NATIVE.choose(None)] == ["llama.cpp lazy", "mmap"]
-    lazy, ours = NATIVE.warm
+    lazy, ours = NATIVE.default
     assert NATIVE.base.settings(Settings()).memory_tier == "ram"
     assert lazy.settings(Settings()) == Settings(memory_tier="mmap", prefetch=False)
     assert ours.settings(Settings()) == Settings(memory_tier="mmap")
     assert NATIVE.choose(["resident", "mmap cold"]) == (NATIVE.cold[1],)
-    assert {arm.cold for arm in NATIVE_ON_DRIVE.choose([], cold=True)} == {True}
+    assert {arm.cold for arm in NATIVE_ON_DRIVE.choose(None)} == {True}
 
 
 def test_all_suites_know_which_of_their_arms_is_slow() -> None:
     for suite in (NATIVE, NATIVE_ON_DRIVE):
-        names = {arm.name for arm in (suite.base, *suite.warm, *suite.cold)}
+        names = {arm.name for arm in (suite.base, *suite.default, *suite.cold)}
         assert suite.slow < names or not suite.slow

@@ -103,7 +103,7 @@ def test_a_cold_arm_gets_a_new_worker_and_an_evicted_table_for_each_turn() -> No
         "end mmap",
     ]
     log = [entry for entry in world.log if "none" not in entry]
-    assert log == cold_turn * 3
+    assert log == [f"evict {MEMORY}", *cold_turn * 3]
     assert [run.repetition for run in result.runs if run.arm == "mmap cold"] == [
         1,
         2,
@@ -138,23 +138,23 @@ def test_cold_arms_run_after_the_warm_ones_have_ended() -> None:
 def test_a_table_that_stays_in_memory_is_not_called_cold(
     stays: int | None, reason: str
 ) -> None:
-    world = FakeWorld(evictions=[stays])
+    world = FakeWorld(evictions=[0, stays])
     result = measure(world, COLD_MMAP)
     assert "mmap cold" not in {run.arm for run in result.runs}
     assert result.notes[0].startswith(f"mmap cold was left out: {reason}")
     assert len(result.notes) == 1
-    assert world.log.count(f"evict {MEMORY}") == 1
+    assert world.log.count(f"evict {MEMORY}") == 2
 
 
 def test_an_arm_that_does_not_stay_cold_loses_its_earlier_turns() -> None:
-    world = FakeWorld(evictions=[0, 0, 5000])
+    world = FakeWorld(evictions=[0, 0, 0, 5000])
     result = measure(world, COLD_MMAP)
     assert "mmap cold" not in {run.arm for run in result.runs}
     assert len(result.notes) == 1
 
 
 def test_a_page_or_two_in_memory_are_still_cold() -> None:
-    result = measure(FakeWorld(evictions=[100, 100, 100]), COLD_MMAP)
+    result = measure(FakeWorld(evictions=[0, 100, 100, 100]), COLD_MMAP)
     assert result.notes == []
     assert len([run for run in result.runs if run.arm == "mmap cold"]) == 3
 
@@ -252,7 +252,7 @@ def test_a_base_may_be_cold() -> None:
     world = measure_native(NATIVE_ON_DRIVE)
     cold_turns = [label for label in turns(world) if label == "mmap late"]
     assert len(cold_turns) == 2 * 2 * PLAN.n_repetitions  # warmed up, then measured
-    assert world.log[:2] == ["start mmap late", "end mmap late"]  # for its vocabulary
+    assert world.log[:3] == [f"evict {MODEL}", "start mmap late", "end mmap late"]
 
 
 def test_nothing_is_measured_without_its_base() -> None:

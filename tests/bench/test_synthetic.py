@@ -19,7 +19,6 @@ from engram_local.bench.synthetic import (
     MemoryShape,
     parse_shape,
     spread_layers,
-    synthetic_folder,
     write_backbone,
     write_synthetic_memory,
 )
@@ -355,7 +354,7 @@ def test_too_little_space_is_seen_before_writing(
     usage = shutil.disk_usage(tiny.parent)._replace(free=100 * KIB)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     path = tiny.with_name("new.gguf")
-    with pytest.raises(FileError, match=r"has 100\.0 KiB free, new\.gguf needs \d"):
+    with pytest.raises(FileError, match=r"new\.gguf needs \d.* 100\.0 KiB free"):
         write(path, tiny)
     assert list(tiny.parent.iterdir()) == [tiny]
 
@@ -377,39 +376,6 @@ def test_an_interrupted_write_leaves_nothing(tiny: Path, error: BaseException) -
             tiny.with_name("memory.gguf"), tiny, SMALL, progress=progress
         )
     assert list(tiny.parent.iterdir()) == [tiny]
-
-
-@pytest.mark.parametrize("error", [None, KeyboardInterrupt(), RuntimeError("broken")])
-def test_the_folder_goes_away(tmp_path: Path, error: BaseException | None) -> None:
-    seen: list[Path] = []
-
-    def work() -> None:
-        with synthetic_folder(tmp_path) as folder:
-            (folder / "model.gguf").write_bytes(b"weights")
-            seen.append(folder)
-            if error is not None:
-                raise error
-
-    if error is None:
-        work()
-    else:
-        with pytest.raises(type(error)):
-            work()
-    assert seen[0].parent == tmp_path
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_error_of_the_caller_is_not_renamed(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="mine"), synthetic_folder(tmp_path):
-        raise OSError("mine")
-
-
-def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
-    with (
-        pytest.raises(FileError, match=r"no folder can be made in .*No such file"),
-        synthetic_folder(tmp_path / "absent"),
-    ):
-        raise AssertionError("not reached")
 
 
 def test_random_bytes_do_not_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engram_local.bench import runner, synthetic
-from engram_local.bench.arms import Arm, Suite
+from engram_local.bench.arms import ATTACHED, Arm, Suite
 from engram_local.bench.runner import Result
 from engram_local.bench.subject import Subject
 from engram_local.bench.synthetic import MemoryShape
@@ -21,8 +21,10 @@ from engram_local.cli.options import command_line
 from engram_local.errors import BenchError
 from engram_local.formats.engram_gguf import read_memory
 from engram_local.formats.header import read_header
-from tests.bench.test_summary import runs
+from engram_local.spec import RowType
+from tests.bench.test_summary import native_runs, runs
 from tests.fakes import backbone_file, make_memory, memory_file
+from tests.native_models import fake_default_model, tiny_gemma4
 
 
 class FakeBench:
@@ -51,7 +53,8 @@ class FakeBench:
         assert all(path.exists() for path in self.files)
         if self.error is not None:
             raise self.error
-        return Result(runs=runs(), notes=["ram was left out: no"])
+        measured = runs() if suite is ATTACHED else native_runs()
+        return Result(runs=measured, notes=["ram was left out: no"])
 
 
 @pytest.fixture
@@ -140,6 +143,13 @@ def test_a_text_is_read(bench: FakeBench, files: list[str], tmp_path: Path) -> N
         (["--table", "1M", "--sparse", "--arms", "mmap cold"], "a hole is not read"),
         (["--memory-layers", "2"], "need --table"),
         (["--dir", "."], "need --table"),
+        (["--rows", "q4_0"], "need --table"),
+        (["--table", "1M", "--rows", "q4_k"], "synthetic rows may be"),
+        (["--synthetic", "qwen4exp:99x9"], "is not made"),
+        (["--synthetic", "gemma4:64"], "no shape"),
+        (["--synthetic", "qwen4exp", "--sparse"], "memories in a file"),
+        (["--synthetic", "gemma4", "--memory-layers", "2"], "memories in a file"),
+        (["--synthetic", "qwen4exp", "--arms", "direct"], "no arm 'direct'"),
     ],
 )
 def test_what_does_not_go_together_exits_2(
@@ -162,12 +172,48 @@ def test_a_size_that_is_none_exits_2(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.usefixtures("synthetic_files")
 def test_made_files_are_gone_at_the_end(bench: FakeBench, tmp_path: Path) -> None:
     words = ["--synthetic", "64x6", "--table", "3M", "--memory-layers", "3"]
-    assert main(["bench", *words, "--dir", str(tmp_path)]) == 0
+    assert main(["bench", *words, "--rows", "q4_0", "--dir", str(tmp_path)]) == 0
     assert bench.shape is not None
+    assert bench.shape.row_type is RowType.Q4_0
     assert bench.shape.layer_ids == (2, 3, 4)
     assert (bench.shape.table_bytes, bench.shape.real_bytes) == (3 << 20, None)
-    assert all(path.is_relative_to(tmp_path) for path in bench.files)
+    assert bench.files and not any(path.exists() for path in bench.files)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_with_a_table_of_its_own_is_made(
+    bench: FakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = fake_default_model(tmp_path, monkeypatch)
+    words = ["--synthetic", "qwen4exp:128x2", "--table", "1M", "--rows", "F16"]
+    assert main(["bench", *words, "--dir", str(tmp_path)]) == 0
+    assert bench.arms == ["llama.cpp lazy", "mmap"]
+    rows = bench.subject.rows
+    assert rows.memory == "auto"
+    assert rows.table_bytes == pytest.approx(1 << 20, rel=0.02)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_model_with_a_table_gets_no_other(
+    bench: FakeBench,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fake_default_model(tmp_path, monkeypatch)
+    model = tiny_gemma4(tmp_path / "native.gguf", n_tokens=10)
+    assert main(["bench", str(model), "--table", "1M"]) == 2
+    assert "--table would make another" in capsys.readouterr().err
+    assert bench.files == []
+
+
+def test_a_type_of_rows_that_is_none_exits_2(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "--table", "1M", "--rows", "q9"])
+    assert end.value.code == 2
+    assert "'q9' is no type of rows" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("synthetic_files")

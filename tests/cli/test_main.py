@@ -13,7 +13,9 @@ import pytest
 from engram_local import __version__
 from engram_local.cli import COMMANDS, main
 from tests.fakes import (
+    STRING,
     UINT16,
+    UINT32,
     File,
     Tensor,
     backbone_file,
@@ -146,7 +148,25 @@ def test_show_a_split_model_with_its_table(
     table = facts["native_tables"][0]
     assert (table["name"], table["n_bytes"]) == ("per_layer_token_embd.weight", 80)
     assert main(["show", str(path)]) == 0
-    assert "5 rows of 4 f32, 80 B, read by llama.cpp" in capsys.readouterr().out
+    place = f"at byte {table['offset_bytes']} of m-00002-of-00002.gguf"
+    assert f"5 rows of 4 f32, 80 B, {place}" in capsys.readouterr().out
+
+
+def test_show_a_table_of_a_type_that_only_llama_cpp_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = backbone_file()
+    file.keys = {
+        name.replace("llama.", "gemma4."): typed for name, typed in file.keys.items()
+    }
+    file.keys["general.architecture"] = (STRING, "gemma4")
+    file.keys["gemma4.embedding_length_per_layer_input"] = (UINT32, 4)
+    float64 = Tensor((4, 24), 28, bytes(4 * 24 * 8))
+    file.tensors["per_layer_token_embd.weight"] = float64
+    assert main(["show", str(file.write(tmp_path / "m.gguf"))]) == 0
+    out = capsys.readouterr().out
+    assert "24 rows of 4 f64, 768 B" in out
+    assert "per token" not in out
 
 
 def test_show_a_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,6 +94,14 @@ def test_rows_are_those_of_the_published_constants() -> None:
     assert np.array_equal(rows[4:], rows[:3])  # EOS starts the context anew
 
 
+@pytest.mark.parametrize(("stored", "image_id"), [(248_056, 248_056), (0, None)])
+def test_an_image_may_have_a_token(stored: int, image_id: int | None) -> None:
+    """llama.cpp takes 0 for an absent key."""
+    keys = KEYS | {"ple.image_token_id": stored}
+    module = read_native(make_header("qwen4exp", keys, TENSORS))
+    assert module is not None and module.image_id == image_id
+
+
 ROWS = numbers(
     """
     16410909 39682429 55103279 60931720 87006904 116506179 131512017 152932897

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
+import engram_local
 from engram_local.llama import interrupt
 
 
@@ -81,3 +86,65 @@ def test_other_threads_leave_the_handler_alone() -> None:
     thread.start()
     thread.join()
     assert handlers == [before]
+
+
+TWICE = """
+import os, signal, sys, threading, time
+from contextlib import nullcontext
+from engram_local.llama import interrupt
+
+def press():
+    os.kill(os.getpid(), signal.SIGINT)
+
+twice_ends, elsewhere = (word == "yes" for word in sys.argv[1:])
+# Who ends the process may be another thread than the one that is busy.
+threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+try:
+    with interrupt.deferred(twice_ends=twice_ends):
+        with interrupt.taken_elsewhere() if elsewhere else nullcontext():
+            press()
+            while not interrupt.requested():
+                time.sleep(0.01)
+            print("first", flush=True)
+            press()
+            time.sleep(0.5)
+            print("second", flush=True)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def press_twice(twice_ends: str, elsewhere: str) -> tuple[int, list[str]]:
+    root = Path(engram_local.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", TWICE, twice_ends, elsewhere],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("elsewhere", ["yes", "no"])
+def test_a_second_ctrl_c_ends_a_load_at_once(elsewhere: str) -> None:
+    assert press_twice("yes", elsewhere) == (130, ["first"])
+
+
+def test_a_second_ctrl_c_in_other_blocks_is_one() -> None:
+    code, said = press_twice("no", "yes")
+    assert (code, said) == (0, ["first", "second", "interrupted"])
+
+
+def test_each_block_begins_without_ctrl_c() -> None:
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt), interrupt.deferred(twice_ends=True):
+            assert not interrupt.requested() and not should_abort()
+            signal.raise_signal(signal.SIGINT)
+            assert interrupt.requested() and should_abort()
+    assert not interrupt.requested()
+
+
+def test_ctrl_c_that_was_left_to_others_comes_back() -> None:
+    with interrupt.taken_elsewhere():
+        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

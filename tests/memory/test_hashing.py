@@ -30,6 +30,7 @@ def make_spec(
     window: Window = Window.NEWEST_FIRST,
     boundary: Boundary = Boundary.PAD,
     fill_id: int = 2,
+    min_ngram: int = 2,
 ) -> HashSpec:
     return HashSpec(
         multipliers=multipliers,
@@ -39,6 +40,7 @@ def make_spec(
         window=window,
         boundary=boundary,
         fill_id=fill_id,
+        min_ngram=min_ngram,
     )
 
 
@@ -241,8 +243,9 @@ SEEDS = range(24)
 
 def random_spec(random: np.random.Generator) -> HashSpec:
     """Return a hash of any shape, with multipliers whose products wrap."""
-    max_ngram, n_heads = int(random.integers(2, 6)), int(random.integers(1, 4))
-    n_slots = (max_ngram - 1) * n_heads
+    max_ngram, n_heads = int(random.integers(1, 9)), int(random.integers(1, 4))
+    min_ngram = int(random.integers(1, max_ngram + 1))
+    n_slots = (max_ngram - min_ngram + 1) * n_heads
     drawn = random.integers(2**63, 2**64, max_ngram, dtype=np.uint64)
     return make_spec(
         tuple(int(number) | 1 for number in drawn),
@@ -251,6 +254,7 @@ def random_spec(random: np.random.Generator) -> HashSpec:
         window=list(Window)[random.integers(2)],
         boundary=list(Boundary)[random.integers(2)],
         fill_id=int(random.integers(0, 4)),
+        min_ngram=min_ngram,
     )
 
 
@@ -269,6 +273,13 @@ def test_hash_in_one_call_equals_the_reference(seed: int) -> None:
     rows = RowHasher(spec).row_ids(ids)
     assert rows.tolist() == reference.row_ids(ids.tolist(), spec)
     assert rows.shape == (40, spec.n_slots)
+
+
+def test_a_row_per_token_id_is_an_ngram_of_one() -> None:
+    spec = make_spec((1,), [300], n_heads=1, min_ngram=1)
+    ids = np.array([5, 299, 5, 0])
+    assert RowHasher(spec).row_ids(ids).tolist() == [[5], [299], [5], [0]]
+    assert reference.row_ids(ids.tolist(), spec) == [[5], [299], [5], [0]]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

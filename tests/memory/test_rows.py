@@ -169,6 +169,31 @@ def test_any_bytes_decode_as_ggml_decodes_them(row_type: RowType) -> None:
     np.testing.assert_array_equal(bits[~nan], expected_bits[~nan])
 
 
+@pytest.mark.parametrize(
+    ("row_type", "minimum_at"),
+    [
+        (RowType.Q4_1, 2),
+        (RowType.Q5_1, 2),
+        (RowType.Q2_K, 82),
+        (RowType.Q4_K, 2),
+        (RowType.Q5_K, 2),
+    ],
+)
+def test_products_before_a_minimum_are_exact(
+    row_type: RowType, minimum_at: int
+) -> None:
+    """So a compiler that fuses product and sum computes the same bits."""
+    raw = np.random.default_rng(8).integers(0, 256, (999, row_type.row_bytes(256)))
+    blocks = raw.astype(np.uint8).reshape(
+        -1, GGML_QUANT_SIZES[GGMLQuantizationType[row_type.name]][1]
+    )
+    blocks[:, minimum_at : minimum_at + 2] = 0
+    products = decode(blocks.reshape(999, -1), row_type, 256)
+    finite = products[np.isfinite(products)]
+    assert finite.any()
+    assert not (finite.view(np.uint32) & 3).any()  # 22 of 24 bits
+
+
 @pytest.mark.parametrize("row_type", [RowType.Q5_K, RowType.IQ4_NL])
 def test_rows_of_other_types_are_found_by_their_starts(row_type: RowType) -> None:
     shape = 10, row_type.row_bytes(256)

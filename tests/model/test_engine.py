@@ -93,7 +93,7 @@ def test_trim_then_new_tokens_equals_a_fresh_run(engine: Engine) -> None:
     second = finish(engine, conversation, max_tokens=0)
     assert second.n_cached > first.n_prompt
     kept = engine._backbone.logits().copy()
-    engine._reset()
+    engine._sequence.reset()
     fresh = list(engine.generate(conversation, settings=settings))[-1]
     assert isinstance(fresh, Finished) and fresh.n_cached == 0
     wanted = engine._backbone.logits()
@@ -105,8 +105,8 @@ def test_trimming_back_into_the_middle_equals_a_fresh_run(engine: Engine) -> Non
     words = engine.encode("one two three four five six seven eight nine ten eleven")
     other = engine.encode(" zebra zebra zebra")
     engine.replay(words, [])
-    assert engine._rewind([*words[:5], *other]) == 5
-    engine._submit(other)
+    assert engine._sequence.rewind([*words[:5], *other]) == 5
+    engine._sequence.submit(other)
     engine._step(other)
     kept = engine._backbone.logits().copy()
     engine.replay([*words[:5], *other], [])
@@ -140,7 +140,7 @@ def test_a_prompt_in_many_chunks_equals_one_chunk(
 
 
 def test_rows_and_stalls_are_counted(engine: Engine) -> None:
-    engine._reset()
+    engine._sequence.reset()
     stats = finish(engine, WHALE)
     assert stats.memory is not None
     n_evaluated = stats.n_prompt + len(stats.token_ids) - 1
@@ -155,7 +155,9 @@ def test_a_replay_counts_prompt_and_tokens_apart(engine: Engine) -> None:
     between: list[int] = []
     finish(engine, WHALE)  # what was counted before is not the replay's
     replay = engine.replay(
-        [1, 2, 3], [4, 5], between=lambda: between.append(len(engine._token_ids))
+        [1, 2, 3],
+        [4, 5],
+        between=lambda: between.append(len(engine._sequence.token_ids)),
     )
     assert between == [3]
     assert len(replay.token_s) == 2
@@ -294,7 +296,7 @@ def test_ctrl_c_in_a_decode_keeps_the_conversation(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = finish(engine, WHALE).token_ids
-    engine._reset()
+    engine._sequence.reset()
     decode = engine._backbone.decode
     calls: list[int] = []
 

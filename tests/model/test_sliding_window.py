@@ -10,8 +10,8 @@ import pytest
 from gguf import GGUFWriter
 
 from engram_local.engine import Engine
-from engram_local.formats import backbone_writer
 from engram_local.formats.header import read_header
+from engram_local.formats.tokenizer_writer import add_tokenizer
 from engram_local.llama.runtime import Backbone
 from engram_local.settings import Settings
 
@@ -41,7 +41,7 @@ def model(quantized: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     writer.add_value_length(32)
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_sliding_window(_WINDOW)
-    backbone_writer._add_tokenizer(writer, vocabulary)
+    add_tokenizer(writer, vocabulary)
     rng = np.random.default_rng(0)
 
     def add(name: str, *shape: int) -> None:

@@ -29,7 +29,7 @@ from engram_local.probe.model_speed import (
     measure_models,
     work_of,
 )
-from engram_local.spec import RowType
+from engram_local.spec import BackboneShape, RowType
 from tests.bench.fakes import FakeWorker, FakeWorld, make_turn, plain_part
 from tests.fakes import backbone_file
 
@@ -166,15 +166,28 @@ class Computer:
 
     def __init__(self) -> None:
         self.world = FakeWorld()
+        self.names: dict[Path, str] = {}
+        """Of the models that were made, by where they are."""
+
         self.models: list[str] = []
         self.jobs: list[Job] = []
 
     def start(self, job: Job) -> FakeWorker:
         """Start a worker."""
         assert job.memory is None and job.model.exists()
-        self.models.append(job.model.name)
+        name = self.name_of(job.model)
+        self.models.append(name)
         self.jobs.append(job)
-        return Timed(self.world, job.model.name, has_memory=False)
+        return Timed(self.world, name, has_memory=False)
+
+    def make(self, path: Path, shape: BackboneShape, _: RowType) -> None:
+        """Make a small file in place of a model."""
+        self.names[path] = f"{shape.hidden_size}x{shape.n_layers}"
+        backbone_file().write(path)
+
+    def name_of(self, path: Path) -> str:
+        """Return what a model is called."""
+        return self.names.get(path, path.stem)
 
 
 class Timed(FakeWorker):
@@ -190,7 +203,7 @@ class Timed(FakeWorker):
         """Look up what it takes."""
         FakeWorker.replay(self, prompt_ids, token_ids, memory=memory)
         work = {"896x10": NARROW, "2048x2": WIDE, "1024x4": OTHER}.get(
-            self.label.partition(".")[0], OTHER
+            self.label, OTHER
         )
         type_name = "Q4_1" if work is OTHER else "Q4_0"
         n_prompt, n_decode = len(prompt_ids), len(token_ids)
@@ -205,15 +218,14 @@ class Timed(FakeWorker):
 def computer(monkeypatch: pytest.MonkeyPatch) -> Computer:
     """Models are small files, but are said to ask for what real ones do."""
     works = {"896x10": NARROW, "2048x2": WIDE}
-    monkeypatch.setattr(
-        model_speed, "work_of", lambda header: works.get(header.path.stem, OTHER)
-    )
+    computer = Computer()
     monkeypatch.setattr(
         model_speed,
-        "write_backbone",
-        lambda path, shape, weight_type: backbone_file().write(path),
+        "work_of",
+        lambda header: works.get(computer.name_of(header.path), OTHER),
     )
-    return Computer()
+    monkeypatch.setattr(model_speed, "write_backbone", computer.make)
+    return computer
 
 
 @pytest.mark.usefixtures("default")
@@ -241,6 +253,7 @@ def test_models_are_run_in_turns_and_gone(computer: Computer, tmp_path: Path) ->
         f"end {name}" for name in (d, c, b, a)
     ]
     assert min(parts) >= 0 and max(parts) < 1
+    assert not any(path.exists() for path in computer.names)
     assert list(folder.iterdir()) == []
 
 
@@ -288,7 +301,7 @@ def test_an_interruption_ends_the_workers_and_removes_the_models(
 
     def interrupt(what: str, part: float) -> None:
         if what == "running models" and part > 0.3:
-            assert list(folder.iterdir()) != []
+            assert all(path.exists() for path in computer.names)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -296,6 +309,7 @@ def test_an_interruption_ends_the_workers_and_removes_the_models(
     assert [line for line in computer.world.log if line.startswith("end")] == [
         f"end {name}" for name in reversed(computer.models)
     ]
+    assert not any(path.exists() for path in computer.names)
     assert list(folder.iterdir()) == []
 
 

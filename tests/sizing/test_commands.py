@@ -67,9 +67,15 @@ def test_ours_says_all_that_was_asked_for() -> None:
     assert (args.n_batch, args.n_ubatch) == (1024, 1024)  # -ub is never above -b
     assert (args.cache_type_k, args.cache_type_v) == ("q8_0", "q4_0")
     assert args.n_cpu_moe == plan.placement.n_cpu_experts > 0
-    assert args.memory_tier is None  # llama.cpp reads the table
+    assert args.memory_tier is None  # `run` decides as this plan does
     assert command.note == "with the GGUF of Q4_K"
     assert args.model == Path("Sparse-176B-Q4_K.gguf")
+
+
+def test_a_tier_that_was_asked_for_is_said() -> None:
+    for tier in (Tier.RAM, Tier.MMAP):
+        _, (command,) = commands(MOE, DESKTOP, Request(tier=tier))
+        assert parsed(command).memory_tier == tier.value
 
 
 def test_a_memory_of_ours_has_its_tier() -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from engram_local.errors import FitError, UsageError
 from engram_local.hardware import Hardware
-from engram_local.model_spec import Part
+from engram_local.model_spec import ModelSpec, Part
 from engram_local.settings import Settings
-from engram_local.sizing.allocations import bytes_of_gpus
+from engram_local.sizing.allocations import bytes_of_gpus, total_bytes
 from engram_local.sizing.choice import Place, choose_plan, place_of
 from engram_local.sizing.plan import (
     GPU_MARGIN_BYTES,
@@ -21,6 +21,7 @@ from engram_local.sizing.plan import (
 )
 from engram_local.sizing.preflight import prepare
 from engram_local.sizing.request import Request, Tier, choose_weights
+from engram_local.sizing.verdict import with_ram
 from engram_local.units import GIB
 from tests.sizing.samples import DENSE, DESKTOP, HUGE, LAPTOP, MOE, SMALL
 
@@ -143,11 +144,32 @@ def test_gpus_that_share_ram_take_it() -> None:
 
 
 def test_a_table_goes_to_the_drive_and_stays_in_ram_where_that_holds_it() -> None:
-    plan = make_plan(MOE, MOE.weights[0], Request(), DESKTOP)
+    mapped = Request(tier=Tier.MMAP)
+    plan = make_plan(MOE, MOE.weights[0], mapped, DESKTOP)
     assert plan.tier is not None and plan.tier.tier is Tier.MMAP
     assert plan.tier.cached_part == 1.0
     small = with_sizes(DESKTOP, vram_gib=24, ram_gib=32)
-    assert make_plan(MOE, MOE.weights[0], Request(), small).tier.cached_part < 1.0  # type: ignore[union-attr]
+    assert make_plan(MOE, MOE.weights[0], mapped, small).tier.cached_part < 1.0  # type: ignore[union-attr]
+
+
+def test_a_models_own_table_is_in_ram_where_it_fits() -> None:
+    """The rows of an attached memory come from the page cache as fast."""
+
+    def taken(spec: ModelSpec, hardware: Hardware) -> Tier | None:
+        plan = make_plan(spec, spec.weights[0], Request(), hardware)
+        assert plan.fits
+        return plan.tier and plan.tier.tier
+
+    plan = make_plan(MOE, MOE.weights[0], Request(), DESKTOP)
+    needed_bytes = total_bytes(plan.ram) + MOE.weights[0].part(Part.TABLE)
+    system_bytes = 2 * GIB
+    enough = with_ram(DESKTOP, needed_bytes + system_bytes)
+    assert taken(MOE, enough) is Tier.RAM
+    assert taken(MOE, with_ram(DESKTOP, needed_bytes + system_bytes - 1)) is Tier.MMAP
+    busy = replace(enough.ram, available_bytes=needed_bytes - 1)
+    assert taken(MOE, replace(enough, ram=busy)) is Tier.MMAP
+    assert taken(replace(MOE, loads_table=True), enough) is Tier.MMAP
+    assert taken(SMALL, enough) is Tier.MMAP
 
 
 def test_a_tier_that_is_asked_for_is_taken_and_counted() -> None:

@@ -102,7 +102,7 @@ def test_experts_that_were_to_stay_in_ram_count() -> None:
     n_experts = prepare(MOE, Settings(), DESKTOP).settings.n_cpu_moe
     asked = replace(everything, n_cpu_moe=n_experts)
     flight = prepare(MOE, asked, DESKTOP)
-    assert flight.settings == asked
+    assert flight.settings == replace(asked, memory_tier="ram")
     assert flight.notes[0] == f"the experts of {n_experts} of 48 layers stay in RAM"
     more = prepare(MOE, replace(asked, n_cpu_moe=n_experts - 1), DESKTOP)
     assert more.notes[0].endswith("it may not load")
@@ -166,13 +166,72 @@ def test_a_table_beyond_ram_may_stay_on_the_drive() -> None:
     request = request_of(Settings())
     plan = make_plan(SMALL, SMALL.weights[0], request, LAPTOP)
     table_bytes = SMALL.weights[0].part(Part.TABLE)
-    laptop = with_ram(LAPTOP, allocated_bytes(plan) + table_bytes // 2)
+    laptop = with_ram(LAPTOP, allocated_bytes(SMALL, plan) + table_bytes // 2)
     error = refused(SMALL, Settings(memory_tier="ram"), laptop)
-    assert "the table in RAM takes 8.3 MiB, 4.2 MiB are free" in error.message
+    assert "the table in RAM takes 8.3 MiB, what else" in error.message
     assert "--memory-tier mmap" in (error.hint or "")
     prepare(SMALL, Settings(memory_tier="mmap"), laptop)
-    enough = with_ram(LAPTOP, allocated_bytes(plan) + table_bytes)
+    enough = with_ram(LAPTOP, allocated_bytes(SMALL, plan) + table_bytes)
     prepare(SMALL, Settings(memory_tier="ram"), enough)
+
+
+def test_auto_puts_a_models_own_table_where_there_is_room_and_says_why() -> None:
+    (*_, note) = prepare(MOE, Settings(), DESKTOP).notes
+    table = "table of 26.8 GiB"
+    assert re.fullmatch(rf"{table} in RAM: (2[7-9]|\d\d)\.\d GiB are free for it", note)
+    small = with_ram(DESKTOP, 32 * GIB)
+    flight = prepare(MOE, Settings(), small)
+    assert flight.settings.memory_tier == "mmap"
+    note = flight.notes[-1]
+    free = re.fullmatch(
+        rf"{table} stays in its file \(mmap\): (.*) GiB of RAM are free for it", note
+    )
+    assert free is not None and 0 <= float(free[1]) < 26.8
+
+
+def test_auto_is_left_alone_where_there_is_nothing_to_decide() -> None:
+    plain = replace(MOE, loads_table=True)
+    for spec in (SMALL, DENSE, plain):
+        flight = prepare(spec, Settings(), DESKTOP)
+        assert flight.settings.memory_tier == "auto"
+        assert not any("table" in note for note in flight.notes)
+    for tier in ("ram", "mmap"):
+        flight = prepare(MOE, Settings(memory_tier=tier), DESKTOP)
+        assert flight.settings.memory_tier == tier
+        assert not any("table" in note for note in flight.notes)
+
+
+def test_beside_a_table_in_ram_nothing_of_the_model_is_mapped() -> None:
+    """llama.cpp allocates its weights then, too."""
+    in_ram = replace(LAPTOP, gpus=())
+    request = request_of(Settings(n_ctx=512, memory_tier="ram"))
+    plan = make_plan(MOE, MOE.weights[0], request, in_ram)
+    table_bytes = MOE.weights[0].part(Part.TABLE)
+    needed_bytes = allocated_bytes(MOE, plan)
+    assert needed_bytes == table_bytes + sum(term.n_bytes for term in plan.ram)
+    asked = Settings(n_ctx=512, memory_tier="ram")
+    prepare(MOE, asked, with_ram(in_ram, needed_bytes))
+    error = refused(MOE, asked, with_ram(in_ram, needed_bytes - GIB))
+    assert error.message == (
+        "the table in RAM takes 26.8 GiB, what else has to be there 36.9 GiB, "
+        "62.7 GiB are free"
+    )
+    assert "--memory-tier mmap" in (error.hint or "")
+    mapped = Settings(n_ctx=512, memory_tier="mmap")
+    prepare(MOE, mapped, with_ram(in_ram, needed_bytes - GIB))
+    # Even without the table the weights would not fit: a tier that maps them does.
+    error = refused(MOE, asked, with_ram(in_ram, needed_bytes - table_bytes - GIB))
+    assert "has to be there 36.9 GiB, 35.9 GiB are free" in error.message
+    assert "--memory-tier mmap" in (error.hint or "")
+    prepare(MOE, mapped, with_ram(in_ram, needed_bytes - table_bytes - GIB))
+
+
+def test_a_table_that_llama_cpp_loads_anyway_has_no_tier() -> None:
+    plain = replace(MOE, loads_table=True)
+    small = with_ram(DESKTOP, 24 * GIB)
+    assert prepare(plain, Settings(memory_tier="ram"), small).notes == (
+        prepare(plain, Settings(), small).notes
+    )
 
 
 def test_weights_beyond_ram_are_slow_but_work() -> None:
@@ -186,7 +245,7 @@ def test_weights_beyond_ram_are_slow_but_work() -> None:
 def test_mapped_files_are_not_allocated() -> None:
     plan = make_plan(DENSE, DENSE.weights[0], request_of(Settings()), LAPTOP)
     names = {term.name: term.n_bytes for term in plan.ram}
-    assert allocated_bytes(plan) == (
+    assert allocated_bytes(DENSE, plan) == (
         names["KV cache"] + names["compute buffers"] + names["process"]
     )
 
