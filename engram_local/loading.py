@@ -113,11 +113,11 @@ def _load_native(
     if verifier is not None:
         function = PythonFunction(verifier.compare, verifier.width)
         backbone.watch_node(module.node, function)
-    # Not before the backbone has loaded: that would push out what was read ahead.
     ahead, tier = None, residency.load.tier
-    if settings.prefetch and tier == "mmap" and _HAS_COMPILED_PATH:
+    # Not before the backbone has loaded: that would push out what was read ahead.
+    if tier == "mmap" and settings.prefetch and _HAS_COMPILED_PATH:
         ahead = open_read_ahead(stack, module, max_batch=backbone.n_batch)
-    native = NativeMemory(module, tier, ahead=ahead, verifier=verifier)
+    native = NativeMemory(module, tier=tier, ahead=ahead, verifier=verifier)
     stack.callback(native.close)
     return Loaded(spec=spec, backbone=backbone, memory=native, notes=notes)
 

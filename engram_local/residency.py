@@ -40,7 +40,6 @@ class Residency:
         is_ram = settings.memory_tier == "ram"
         n_bytes = _sum(header.tensors.values())
         lock = is_ram and self._may_lock(n_bytes - _sum(self._on_gpu))
-        self._locked_before_bytes = memlock.locked_bytes() or 0
         self.load = NativeLoad(
             tier="ram" if is_ram else "mmap", lock=lock, n_bytes=n_bytes
         )
@@ -60,13 +59,11 @@ class Residency:
 
         Raises FitError if it had to be.
         """
+        # Not what was added: a small table may lie where another one was locked.
         locked_bytes = memlock.locked_bytes()
-        if not self.load.lock or locked_bytes is None:
-            return
-        locked_bytes -= self._locked_before_bytes
-        if locked_bytes < table_bytes:
+        if self.load.lock and locked_bytes is not None and locked_bytes < table_bytes:
             self._is_unlocked(
-                f"the system took {format_bytes(max(locked_bytes, 0))} of its "
+                f"the system took {format_bytes(locked_bytes)} of its "
                 f"{format_bytes(table_bytes)}"
             )
 

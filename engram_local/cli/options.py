@@ -203,7 +203,9 @@ def open_engine(args: argparse.Namespace, settings: Settings) -> Engine:
             )
         finally:
             report_compiling(None)  # the line belongs to the answer now
-    for note in (*flight.notes, *engine.notes):
+    # A lock is missed only by those who asked for RAM.
+    ours = engine.notes if settings.memory_tier != "auto" else ()
+    for note in (*flight.notes, *ours):
         print(note, file=sys.stderr)
     if args.n_ctx and engine.n_ctx != args.n_ctx:
         # More than the model was trained for, or not a multiple of llama.cpp's 256.

@@ -87,7 +87,7 @@ def _add_request_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--memory-tier",
         choices=[name for name in TIERS if name != "auto"],
-        help="where the rows of an n-gram table are (default mmap)",
+        help="where the rows of an n-gram table are (default: as `run`)",
     )
 
 

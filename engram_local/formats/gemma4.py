@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from engram_local.formats.header import Header, TensorInfo
+from engram_local.formats.limits import check_limits
 from engram_local.formats.model_keys import ModelKeys
 from engram_local.formats.native_table import read_table_spec
 from engram_local.formats.plain_model import describe
@@ -49,10 +50,11 @@ def read_native(header: Header) -> NativeModule | None:
     None: a model without one, or a Gemma 3n, whose table llama.cpp keeps in memory.
     Raises as `qwen4exp.read_native`.
     """
-    found = tables(header)
+    found, keys = tables(header), ModelKeys.of(header)
+    check_limits(keys)
     if header.architecture != "gemma4" or not found:
         return None
-    table, width = found[0], ModelKeys.of(header).integer(_WIDTH)
+    table, width = found[0], keys.integer(_WIDTH)
     layer = LayerSpec(
         layer_id=0, hash=_row_per_token(table), table=read_table_spec(header, table)
     )

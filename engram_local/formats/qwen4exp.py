@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from engram_local.errors import FormatError
 from engram_local.formats.header import Header, TensorInfo
+from engram_local.formats.limits import check_limits
 from engram_local.formats.model_keys import ModelKeys
 from engram_local.formats.native_table import read_table_spec
 from engram_local.formats.plain_model import describe, vocab_size
@@ -17,6 +18,11 @@ from engram_local.units import format_count
 _ARCHITECTURE = "qwen4exp"
 _TABLE = "per_layer_token_embd.weight"
 _F32_BYTES = 4
+
+# Of llama.cpp: rows have int32 numbers, hash constants lie in arrays of fixed lengths.
+_MAX_ROWS = 2**31 - 1
+_MAX_NGRAM = 8
+_MAX_SLOTS = 64
 
 
 def matches(header: Header) -> bool:
@@ -51,6 +57,7 @@ def read_native(header: Header) -> NativeModule | None:
     contradict each other, UnsupportedError for row types that are not read here.
     """
     keys = ModelKeys.of(header)
+    check_limits(keys)
     if not keys.has("ple.layers"):
         return None
     constants = _read_hash(keys)
@@ -87,7 +94,24 @@ def _read_hash(keys: ModelKeys) -> HashSpec:
     )
     if constants.max_ngram != keys.integer("ple.ngram_size"):
         raise keys.wrong("ple.layer_multipliers", "has one number per n-gram position")
+    if constants.max_ngram > _MAX_NGRAM or constants.n_slots > _MAX_SLOTS:
+        raise keys.wrong(
+            "ple.ngram_size",
+            f"is {constants.max_ngram} with {constants.n_slots} rows per token, "
+            f"{_MAX_NGRAM} and {_MAX_SLOTS} can be",
+        )
+    _check_ids(keys)
     return constants
+
+
+def _check_ids(keys: ModelKeys) -> None:
+    """Tokens that are in no vocabulary would hash to rows that were never trained."""
+    n_tokens = vocab_size(keys)
+    for key in ("ple.eos_token_id", "ple.image_token_id"):
+        if keys.integer(key, 0) >= n_tokens:
+            raise keys.wrong(
+                key, f"is {keys.integer(key)}, the vocabulary has {n_tokens} tokens"
+            )
 
 
 def _table(keys: ModelKeys, n_rows: int) -> TensorInfo:
@@ -98,10 +122,18 @@ def _table(keys: ModelKeys, n_rows: int) -> TensorInfo:
             f"{keys.header.path}: {_TABLE} has the shape {table.shape}, rows of "
             f"{width} values are needed"
         )
-    if table.shape[1] < n_rows:
+    n_slots = len(keys.words("ple.head_offsets"))
+    if n_slots * width != keys.integer("embedding_length"):
+        raise keys.wrong(
+            "embedding_length",
+            f"is {format_count(keys.integer('embedding_length'))}, the {n_slots} rows "
+            f"of a token have {width} values each",
+        )
+    if not n_rows <= table.shape[1] <= _MAX_ROWS:
         raise FormatError(
             f"{keys.header.path}: the hash reaches {format_count(n_rows)} rows, "
-            f"{_TABLE} has {format_count(table.shape[1])}"
+            f"{_TABLE} has {format_count(table.shape[1])}; "
+            f"{format_count(_MAX_ROWS)} can be numbered"
         )
     return table
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from engram_local.units import MIB
 
-_MAX_STATES = 8
-_MAX_BYTES = 512 * MIB
+MAX_STATES = 8
+MAX_BYTES = 512 * MIB
 """Four of Qwen3.8-Flash-Next's 110 MiB: this turn, the one before it, and two places
 where prompts turned off."""
 
@@ -38,14 +38,14 @@ class SavedStates:
         """max_bytes: of all together; None = 512 MiB or 5 % of the RAM, the less."""
         if max_bytes is None:
             ram_bytes = int(psutil.virtual_memory().total)
-            max_bytes = min(_MAX_BYTES, int(_MAX_PART_OF_RAM * ram_bytes))
+            max_bytes = min(MAX_BYTES, int(_MAX_PART_OF_RAM * ram_bytes))
         self.max_bytes = max_bytes
         self._states: list[SavedState] = []  # shortest first
 
     def add(self, state: SavedState) -> None:
         """Keep a state that is longer than all others; the shortest make room."""
         self._states.append(state)
-        while len(self._states) > _MAX_STATES or self._n_bytes > self.max_bytes:
+        while len(self._states) > MAX_STATES or self._n_bytes > self.max_bytes:
             del self._states[0]
 
     def newest(self) -> SavedState | None:

@@ -18,7 +18,8 @@ Ranges = list[tuple[int, int]]
 def release(path: Path, ranges: Ranges) -> None:
     """Let the page cache forget parts of a file, so that others can use its room.
 
-    Only whole pages go. What this process maps of them is read from the file again
+    Only whole pages go, and none that the system keeps as one with a neighbour.
+    What this process maps of them is read from the file again
     when it is touched, so that too much costs time and never a result. Does nothing
     where the system cannot, and pages that another process maps stay.
     """

@@ -13,7 +13,11 @@ from itertools import accumulate
 
 from engram_local.figures import Source, Term, weakest
 from engram_local.model_spec import ModelSpec, Part, Weights
-from engram_local.sizing.cache import all_cache_bytes, state_bytes
+from engram_local.sizing.cache import (
+    all_cache_bytes,
+    saved_state_bytes,
+    state_bytes,
+)
 from engram_local.sizing.compute_buffer import compute_buffer_bytes
 from engram_local.sizing.request import Request
 from engram_local.units import MIB
@@ -172,6 +176,7 @@ def ram_terms(
         Term("token embedding", embedding, weights.source),
         Term("KV cache", cache, _layer_source(spec, on_cpu)),
         Term("recurrent state", state, _layer_source(spec, on_cpu)),
+        Term("saved states", saved_state_bytes(spec, request, n_ctx), Source.ESTIMATED),
         Term("compute buffers", compute, Source.ESTIMATED),
         Term("process", PROCESS_BYTES, Source.ESTIMATED),
     )

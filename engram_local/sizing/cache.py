@@ -5,6 +5,7 @@ Follows llama.cpp 0.3.36: llama-kv-cache*.cpp, llama-memory-recurrent.cpp.
 
 from __future__ import annotations
 
+from engram_local.llama.saved_states import MAX_BYTES, MAX_STATES
 from engram_local.model_spec import CacheGroup, ModelSpec
 from engram_local.sizing.request import Request, round_context
 from engram_local.spec import RowType
@@ -61,3 +62,14 @@ def state_bytes(spec: ModelSpec, request: Request) -> int:
     """Return the bytes of all recurrent states, all sequences."""
     one = sum(group.n_layers * group.n_bytes for group in spec.states)
     return one * request.n_sequences
+
+
+def saved_state_bytes(spec: ModelSpec, request: Request, n_ctx: int) -> int:
+    """Return at most how much `run` saves of what cannot be computed backwards.
+
+    States and windows; see llama/saved_states.py.
+    """
+    windows = (group for group in spec.caches if 0 < group.window < n_ctx)
+    one = state_bytes(spec, request)
+    one += sum(cache_bytes(group, request, n_ctx) for group in windows)
+    return one * min(MAX_STATES, MAX_BYTES // one) if one else 0

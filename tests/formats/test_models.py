@@ -158,6 +158,8 @@ def test_gemma_has_a_row_per_token_id(architecture: str, streams: int) -> None:
     )
     assert spec.weights[0].table_row_bytes == 21_504
     assert spec.n_streams == streams
+    # llama.cpp reads single rows of a Gemma 4's, and loads all of a Gemma 3n's.
+    assert spec.chooses_tier == (architecture == "gemma4")
 
 
 def test_a_gemma_without_a_table_is_described() -> None:

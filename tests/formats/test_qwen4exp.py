@@ -31,6 +31,7 @@ KEYS: dict[str, Any] = {
     "attention.head_count_kv": 2,
     "attention.key_length": 256,
     "attention.value_length": 256,
+    "rope.dimension_count": 64,
     "attention.indexer.key_length": 128,
     "expert_count": 512,
     "expert_used_count": 10,

@@ -32,6 +32,7 @@ from engram_local.engine import Engine
 from engram_local.errors import BackboneError
 from engram_local.events import Finished, PromptProgress, TextChunk
 from engram_local.llama.runtime import Backbone
+from engram_local.spec import RowType
 from tests.model.conftest import EXACT
 from tests.native_models import N_TOKENS, tiny_gemma4, tiny_qwen4exp
 from tests.recurrent_models import tiny_lfm2, tiny_mamba
@@ -57,8 +58,8 @@ def sparse(quantized: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight layers, an indexer that leaves most of a long text out, 4-grams."""
     path = tmp_path_factory.mktemp("sparse") / "model.gguf"
     return tiny_qwen4exp(
-        path, n_layers=8, full_every=4, indexer_top_k=64, max_ngram=4, row_type="q8_0",
-        table_layer=1,
+        path, n_layers=8, full_every=4, table_layer=1, indexer_top_k=64, max_ngram=4,
+        row_type=RowType.Q8_0,
     )  # fmt: skip
 
 
@@ -140,7 +141,7 @@ def bound_of(backbone: Backbone) -> float:
 # --- the backbone -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n_kept", [1, 2, 3, 15, 16, 17, 64, 200])
+@pytest.mark.parametrize("n_kept", [1, 3, 16, 17, 64, 200])
 @pytest.mark.parametrize(("n_more", "size"), [(1, 1), (40, 1), (300, 64)])
 def test_a_restored_state_equals_a_fresh_evaluation(
     pair: tuple[Backbone, Backbone], n_kept: int, n_more: int, size: int

@@ -10,6 +10,7 @@ import pytest
 
 from engram_local.cli import main
 from engram_local.formats.header import read_header
+from engram_local.spec import RowType
 from tests.native_models import tiny_qwen4exp
 
 pytestmark = pytest.mark.model
@@ -59,7 +60,9 @@ def test_a_qwen4exp_in_parts(
 def test_images_are_hashed_as_a_token(
     quantized: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tiny_qwen4exp(tmp_path / "model.gguf", image_token_id=7, row_type="q8_0")
+    path = tiny_qwen4exp(
+        tmp_path / "model.gguf", image_token_id=7, row_type=RowType.Q8_0
+    )
     text, facts = shown(path, capsys)
     assert "images         hashed as token 7" in text
     assert (facts["image_token_id"], facts["layers"][0]["row_type"]) == (7, "q8_0")

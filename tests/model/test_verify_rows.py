@@ -17,10 +17,11 @@ from engram_local import loading
 from engram_local.bench.random_bytes import RANDOM_TYPES
 from engram_local.cli import main
 from engram_local.engine import Engine
-from engram_local.errors import RowsDifferError, UsageError
+from engram_local.errors import Interrupted, RowsDifferError, UsageError
 from engram_local.events import Finished, MemoryStats
 from engram_local.formats.native import read_native
 from engram_local.formats.split import read_model_header
+from engram_local.llama.runtime import Backbone
 from engram_local.memory import reference
 from engram_local.memory.module import NativeModule
 from engram_local.memory.verify import RowVerifier
@@ -119,6 +120,19 @@ def test_all_rows_are_equal(models: Path, name: str, way: str) -> None:
         assert stats_of(engine).verified_rows == N_IDS * N_SLOTS[name]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"memory_tier": "ram"}, {"memory_tier": "mmap"}, {"prefetch": False}],
+    ids=["ram", "mmap", "not ahead"],
+)
+def test_rows_are_equal_wherever_they_lie(
+    native_model: Path, changes: dict[str, Any]
+) -> None:
+    settings = replace(SETTINGS, n_batch=128, n_ubatch=64, **changes)
+    with Engine.open(native_model, settings=settings) as engine:
+        assert_all_verified(answer(engine, TEXT * 20))
+
+
 @pytest.mark.parametrize("row_type", RANDOM_TYPES)
 def test_rows_of_every_type_are_equal(
     quantized: Path, tmp_path: Path, row_type: RowType
@@ -181,6 +195,7 @@ def test_a_chat_of_several_turns_is_equal(native_model: Path) -> None:
             messages.append({"role": "user", "content": f"{TEXT} {turn}?"})
             assert engine.encode(messages).count(EOS) > turn
             finished = answer(engine, messages)
+            assert (finished.n_cached > 0) is (turn > 0)  # the history was taken up
             assert_all_verified(finished)
             messages.append({"role": "assistant", "content": finished.text})
 
@@ -196,6 +211,26 @@ def test_after_a_cancelled_answer_rows_are_equal(native_model: Path) -> None:
         for _event in engine.generate(TEXT):
             engine.cancel()
         assert_all_verified(answer(engine, TEXT + " and"))
+
+
+def test_after_an_interrupted_batch_rows_are_equal(
+    monkeypatch: pytest.MonkeyPatch, native_model: Path
+) -> None:
+    """Ctrl-C came in the third batch: all of its rows were seen, and count no more."""
+    real, n_decodes = Backbone.decode, 0
+
+    def decode(self: Backbone, *args: Any, **options: Any) -> None:
+        nonlocal n_decodes
+        real(self, *args, **options)
+        n_decodes += 1
+        if n_decodes == 3:
+            raise Interrupted("the computation was interrupted")
+
+    settings = replace(SETTINGS, n_batch=32, n_ubatch=8)
+    with Engine.open(native_model, settings=settings) as engine:
+        monkeypatch.setattr(Backbone, "decode", decode)
+        assert answer(engine, TEXT * 5).finish_reason == "cancelled"
+        assert_all_verified(answer(engine, TEXT * 4))
 
 
 # --- and is found where it is not -----------------------------------------------------

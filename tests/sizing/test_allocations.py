@@ -20,9 +20,14 @@ from engram_local.sizing.allocations import (
     total_bytes,
     weight_split,
 )
-from engram_local.sizing.cache import all_cache_bytes, cache_bytes, state_bytes
+from engram_local.sizing.cache import (
+    all_cache_bytes,
+    cache_bytes,
+    saved_state_bytes,
+    state_bytes,
+)
 from engram_local.sizing.request import Request
-from engram_local.units import GIB
+from engram_local.units import GIB, MIB
 from tests.sizing.samples import DENSE, MOE, SMALL
 
 ALL_DENSE = Placement(n_gpu_layers=33)
@@ -40,6 +45,22 @@ def test_keys_and_values_of_grouped_attention() -> None:
 def test_q8_0_takes_34_bytes_for_32_values() -> None:
     half = Request(cache_type_k="q8_0", cache_type_v="q8_0")
     assert all_cache_bytes(DENSE, half, 8192) == 32 * 2048 * 34 // 32 * 8192
+
+
+def test_states_and_windows_are_saved_up_to_a_bound() -> None:
+    one = state_bytes(MOE, Request())
+    assert saved_state_bytes(MOE, Request(), 8192) == 512 * MIB // one * one
+    window = CacheGroup(
+        kind="sliding window", n_layers=1, key_size=64, value_size=64, window=256
+    )
+    small = replace(DENSE, caches=(*DENSE.caches, window))
+    cells = cache_bytes(window, Request(), 8192)
+    assert saved_state_bytes(small, Request(), 8192) == 8 * cells
+    assert saved_state_bytes(small, Request(), 256) == 0  # nothing is forgotten
+    assert saved_state_bytes(DENSE, Request(), 8192) == 0
+    assert "saved states" not in by_name(
+        ram_terms(DENSE, DENSE.weights[0], Request(), Placement())
+    )
 
 
 def test_a_window_is_kept_with_room_for_a_batch() -> None:

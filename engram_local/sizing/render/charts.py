@@ -50,6 +50,7 @@ _STYLES = {
     "token embedding": "c1",
     "KV cache": "c2",
     "recurrent state": "c3",
+    "saved states": "c3",
     "compute buffers": "c4",
     "driver": "c5",
     "process": "c5",
