@@ -72,6 +72,12 @@ class TokenSequence:
         self.token_ids += token_ids
         self._save_where_planned()
 
+    def stop(self) -> None:
+        """Tell the memory that what was submitted and not evaluated never will be."""
+        n_tokens = len(self.token_ids)
+        if self._memory is not None and not self._memory.trim(n_tokens):
+            self.reset()
+
     def rewind(self, prompt_ids: Sequence[int]) -> int:
         """Keep what `prompt_ids` begins with; return how many tokens that is.
 

@@ -302,3 +302,22 @@ def test_any_mixture_of_turns_edits_and_interruptions(
         except Interrupted:
             pass
         check(sequence, backbone, memory)
+
+
+def test_what_will_not_be_evaluated_is_dropped(
+    sequence: TokenSequence, backbone: Backbone, memory: Memory
+) -> None:
+    sequence.submit(range(200, 300))
+    sequence.stop()
+    check(sequence, backbone, memory)
+    assert len(sequence.token_ids) == 50
+
+
+def test_a_memory_that_cannot_stop_begins_anew(
+    sequence: TokenSequence, backbone: Backbone, memory: Memory
+) -> None:
+    memory.reach = -1
+    sequence.submit([200])
+    sequence.stop()
+    check(sequence, backbone, memory)
+    assert sequence.token_ids == []

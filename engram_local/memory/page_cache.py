@@ -26,7 +26,7 @@ def release(path: Path, ranges: Ranges) -> None:
     if not sys.platform.startswith("linux"):
         return
     pages = list(_whole_pages(ranges))
-    for address, offset, n_bytes in _mappings(path):
+    for address, offset, n_bytes in mappings(path):
         for begin, end in pages:
             first, last = max(begin, offset), min(end, offset + n_bytes)
             if first < last:
@@ -44,7 +44,7 @@ def _whole_pages(ranges: Ranges) -> Iterator[tuple[int, int]]:
             yield first, last
 
 
-def _mappings(path: Path) -> Iterator[tuple[int, int, int]]:
+def mappings(path: Path) -> Iterator[tuple[int, int, int]]:
     """Yield address, offset in the file and length of what this process maps of it."""
     name = str(path.resolve())
     for line in Path("/proc/self/maps").read_text("utf-8", "replace").splitlines():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from engram_local.memory.libc import (
     posix_fadvise,
 )
 from engram_local.memory.module import NativeModule
+from engram_local.memory.page_cache import mappings
 from engram_local.memory.table_file import open_file
 from engram_local.spec import TableSpec
 
@@ -80,16 +80,12 @@ def find_mapping(path: Path, spec: TableSpec) -> int | None:
 
     None where this process has no such mapping, or several: who made which is unknown.
     """
-    found = set()
-    for line in Path("/proc/self/maps").read_text("utf-8", "replace").splitlines():
-        addresses, _, offset, _, _, *name = line.split(maxsplit=5)
-        if name != [os.path.realpath(path)]:
-            continue
-        begin, end = (int(address, 16) for address in addresses.split("-"))
-        first_byte = begin - int(offset, 16)
-        table = first_byte + spec.offset_bytes
-        if begin <= table and table + spec.n_bytes <= end:
-            found.add(first_byte)
+    end_bytes = spec.offset_bytes + spec.n_bytes
+    found = {
+        address - offset
+        for address, offset, n_bytes in mappings(path)
+        if offset <= spec.offset_bytes and end_bytes <= offset + n_bytes
+    }
     return found.pop() if len(found) == 1 else None
 
 

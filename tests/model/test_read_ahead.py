@@ -1,0 +1,81 @@
+"""Rows of a prompt read ahead of llama.cpp: the same answers, and nothing left over."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engram_local.engine import Engine
+from engram_local.events import Finished, PromptProgress
+from tests.model.conftest import EXACT
+from tests.native_models import N_TOKENS
+
+pytestmark = pytest.mark.model
+
+SMALL = replace(EXACT, n_batch=16, n_ubatch=16, max_tokens=2)
+
+
+def ids(n_tokens: int) -> list[int]:
+    return list(np.random.default_rng(0).integers(3, N_TOKENS, n_tokens).tolist())
+
+
+def test_it_changes_no_likelihood(native_model: Path) -> None:
+    scores, n_pages = [], []
+    for prefetch in (True, False):
+        settings = replace(SMALL, prefetch=prefetch)
+        with Engine.open(native_model, settings=settings) as engine:
+            assert engine.memory is not None
+            scores.append(list(engine.score(ids(100))))
+            n_pages.append(engine.memory.take_counters().pages_ahead)
+    assert scores[0] == scores[1]
+    assert n_pages[1] is None
+    assert n_pages[0] is not None
+
+
+def test_its_thread_ends_with_the_engine(native_model: Path) -> None:
+    with Engine.open(native_model, settings=SMALL) as engine:
+        names = {thread.name for thread in threading.enumerate()}
+        assert "engram-prefetch" in names
+        engine.score(ids(20))
+    assert "engram-prefetch" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("tier", ["ram", "mmap"])
+def test_a_table_in_ram_is_not_read_ahead(native_model: Path, tier: str) -> None:
+    settings = replace(SMALL, memory_tier=tier)
+    with Engine.open(native_model, settings=settings):
+        names = {thread.name for thread in threading.enumerate()}
+        assert ("engram-prefetch" in names) == (tier == "mmap")
+
+
+def test_the_short_chunk_comes_first(qwen4exp: Path) -> None:
+    """It ends 8 tokens before the prompt does, where the state is saved."""
+    with Engine.open(qwen4exp, settings=SMALL) as engine:
+        prompt = "Once upon a time a fox met a whale. " * 2
+        n_total = len(engine.encode(prompt))
+        events = list(engine.generate(prompt))
+    done = [0, *(one.n_done for one in events if isinstance(one, PromptProgress))]
+    sizes = [after - before for before, after in pairwise(done)]
+    first = (n_total - 8) % 16
+    assert sizes[0] == first > 0 and sizes[-1] == 8 and set(sizes[1:-1]) == {16}
+
+
+def test_after_a_cancelled_prompt_the_next_one_is_right(native_model: Path) -> None:
+    prompt = "Once upon a time a fox met a whale. " * 4
+    with Engine.open(native_model, settings=SMALL) as engine:
+        events = []
+        for event in engine.generate("It was a cold day in autumn. " * 4):
+            events.append(event)
+            engine.cancel()
+        stopped = events[-1]
+        assert isinstance(stopped, Finished) and stopped.finish_reason == "cancelled"
+        after = list(engine.generate(prompt))[-1]
+    with Engine.open(native_model, settings=SMALL) as engine:
+        fresh = list(engine.generate(prompt))[-1]
+    assert isinstance(after, Finished) and isinstance(fresh, Finished)
+    assert after.token_ids == fresh.token_ids
