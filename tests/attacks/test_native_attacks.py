@@ -103,6 +103,11 @@ LIES: dict[str, tuple[str, Keys, str]] = {
         {"ple.head_vocab_sizes": array(UINT64, *[3] * 1_000_000)},
         "head_vocab_sizes has 1,000,000 values",
     ),
+    "a convolution of one tap": (
+        "qwen4exp",
+        {"ple.conv_kernel": number(1)},
+        "conv_kernel should be at least 2",
+    ),
     "a slot without rows": (
         "qwen4exp",
         {"ple.head_vocab_sizes": array(UINT64, 3, 0, 3, 3)},
