@@ -20,16 +20,17 @@ import pytest
 from numpy.typing import NDArray
 
 import engram_local
+from engram_local.bench.eviction import Region, cached_bytes
 from engram_local.errors import TableError
 from engram_local.memory import block_reader, direct
 from engram_local.memory.block_reader import BlockReader
 from engram_local.memory.direct import DirectFile, DirectTable
-from engram_local.memory.libc import resident_bytes
 from engram_local.memory.rows import encode_rows
 from engram_local.memory.table import Table, open_table, open_tables
 from engram_local.spec import MEMORY_TYPES, RowType, TableSpec
 from tests.conftest import skip_without_direct_reads
 from tests.fakes import normal
+from tests.page_cache import comes_true, evict
 
 F32 = NDArray[np.float32]
 BLOCK = 4096
@@ -241,36 +242,18 @@ def test_nothing_is_resident(path: Path) -> None:
     table.close()
 
 
-def evict(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def cached_bytes(path: Path) -> int | None:
-    """Return how much of a file the page cache holds, without touching it."""
-    with open(path, "rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    pages = np.frombuffer(mapped, np.uint8)
-    n_bytes = resident_bytes(pages)
-    del pages
-    mapped.close()
-    return n_bytes
-
-
 def test_the_page_cache_stays_as_it_was(path: Path) -> None:
     spec = write_table(path)
     evict(path)
-    if cached_bytes(path) != 0:
-        pytest.skip("this file system keeps its files in memory")
-    cached = {}
-    for tier in ("direct", "mmap"):
+
+    def cached_after(tier: str) -> int:
         table = open_table(path, spec, tier)
         gather(table, many_row_ids())
         table.close()
-        cached[tier] = cached_bytes(path)
-    assert cached["direct"] == 0
-    assert (cached["mmap"] or 0) >= spec.n_bytes
+        return cached_bytes(Region(path=path)) or 0
+
+    assert cached_after("direct") == 0
+    assert comes_true(lambda: cached_after("mmap") >= spec.n_bytes)
 
 
 def test_a_file_cut_while_it_is_read_is_an_error(
