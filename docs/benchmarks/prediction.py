@@ -16,7 +16,7 @@ from statistics import median
 from common import print_table, spread
 
 from engram_local.bench.client import Job, ProcessWorker
-from engram_local.bench.synthetic import SHAPES, write_backbone
+from engram_local.bench.synthetic_llama import SHAPES, write_backbone
 from engram_local.bench.tokens import Plan, draw_tokens
 from engram_local.catalog import default_model
 from engram_local.formats.models import read_model

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from engram_local.bench.random_bytes import RANDOM_TYPES
+from engram_local.bench.synthetic_llama import key_heads
 from engram_local.errors import UsageError
 from engram_local.memory.constants import derive_sizes
 from engram_local.spec import RowType
@@ -118,7 +119,7 @@ class Qwen4ExpShape:
             n_layers=depth,
             full_every=full_every,
             n_attention_heads=width // 64,
-            n_kv_heads=_shared(width // 64, by=4),
+            n_kv_heads=key_heads(width // 64, n_queries=4),
             head_size=64,
             n_rotated=32,
             state_size=64,
@@ -208,9 +209,3 @@ class Qwen4ExpShape:
             raise UsageError("rotated values are even, and fit the indexer's keys")
         if not 0 < self.n_experts_used <= self.n_experts:
             raise UsageError("a token uses at least one expert, at most all")
-
-
-def _shared(n_heads: int, *, by: int) -> int:
-    """Return key heads: one for `by` query heads, or fewer where they do not divide."""
-    most = max(1, n_heads // by)
-    return max(n for n in range(1, most + 1) if n_heads % n == 0)

@@ -1,32 +1,26 @@
-"""Models and memories of any size with random weights: real shapes, real bytes.
+"""Memories of any size with random rows and weights: real shapes, real bytes.
 
 Speed depends on shapes, types and places, hardly on values, so it can be measured on
-models that nobody can download. What such a model says is noise.
+memories and models that nobody can download. What they say is noise.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engram_local import catalog
 from engram_local.bench.random_bytes import RandomBytes
 from engram_local.errors import UsageError
-from engram_local.formats import backbone_writer
 from engram_local.formats.backbone import read_backbone
-from engram_local.formats.backbone_writer import WEIGHT_TYPES
 from engram_local.formats.engram_writer import StoredRows, write_memory
-from engram_local.formats.header import read_header
 from engram_local.formats.pieces import Progress
 from engram_local.formats.split import read_model_header
 from engram_local.memory.constants import derive_multipliers, derive_sizes, offsets_of
 from engram_local.memory.module import FusionWeights, MemoryModule
 from engram_local.spec import (
-    BackboneShape,
     BackboneSpec,
     Boundary,
     FusionSpec,
@@ -39,24 +33,10 @@ from engram_local.spec import (
 )
 from engram_local.units import MIB, format_bytes
 
-SHAPES = {
-    # Qwen2.5's width, heads and ffn; 30 layers where those have 24 and 28, because the
-    # vocabulary is a third of theirs: 0.49e9 and 1.48e9 parameters.
-    "0.5B": BackboneShape(
-        n_layers=30, hidden_size=896, n_heads=14, n_kv_heads=2, ffn_size=4864
-    ),
-    "1.5B": BackboneShape(
-        n_layers=30, hidden_size=1536, n_heads=12, n_kv_heads=2, ffn_size=8960
-    ),
-}
-"""Backbones by their parameters, with the vocabulary of the default model."""
-
 ROW_TYPES = (RowType.Q8_0, RowType.F16, RowType.Q4_0)
 """What the rows of a synthetic memory may be stored as."""
 
-_CUSTOM = re.compile(r"(\d{2,6})x(\d{1,4})")
-_HEAD_SIZE = 64
-_WEIGHT_STD = 0.02  # as most models are initialised; hidden states stay near 1
+_KEY_STD = 0.02
 _DELTA_STD = 0.01  # small beside the hidden state
 
 
@@ -112,37 +92,6 @@ class MemoryShape:
         return self.table_bytes // (len(self.layer_ids) * self.n_slots * row_bytes)
 
 
-def parse_shape(text: str) -> BackboneShape:
-    """Return the shape called `text`: a key of SHAPES, or WIDTHxDEPTH.
-
-    Raises UsageError for anything else.
-    """
-    if text in SHAPES:
-        return SHAPES[text]
-    match = _CUSTOM.fullmatch(text)
-    width, depth = (int(number) for number in match.groups()) if match else (0, 0)
-    if depth < 1 or width < 1 or width % _HEAD_SIZE:
-        raise UsageError(
-            f"{text!r} is no shape of a backbone",
-            hint=f"use {' or '.join(SHAPES)}, or WIDTHxDEPTH with a width divisible by "
-            f"{_HEAD_SIZE}: 2048x24",
-        )
-    return _custom_shape(width, depth)
-
-
-def _custom_shape(width: int, depth: int) -> BackboneShape:
-    """Heads of 64, six or more queries per key, ffn 5.5 times the width (Qwen2.5)."""
-    n_heads = width // _HEAD_SIZE
-    most = max(1, n_heads // 6)
-    return BackboneShape(
-        n_layers=depth,
-        hidden_size=width,
-        n_heads=n_heads,
-        n_kv_heads=max(n for n in range(1, most + 1) if n_heads % n == 0),
-        ffn_size=width * 11 // 2,
-    )
-
-
 def spread_layers(n_layers: int, depth: int) -> tuple[int, ...]:
     """Return where `n_layers` memory layers go in a backbone of `depth` layers.
 
@@ -155,33 +104,6 @@ def spread_layers(n_layers: int, depth: int) -> tuple[int, ...]:
         )
     first = min(2, depth - n_layers)
     return tuple(first + i * (depth - first) // n_layers for i in range(n_layers))
-
-
-def write_backbone(
-    path: Path,
-    shape: BackboneShape,
-    weight_type: RowType = RowType.Q4_0,
-    *,
-    progress: Progress | None = None,
-) -> None:
-    """Write a llama backbone with random weights and the default model's vocabulary.
-
-    weight_type: q4_0 or q8_0, of every matrix. Raises UsageError for another type,
-    FileError if the default model is not installed or the file cannot be written.
-    """
-    if weight_type not in WEIGHT_TYPES:
-        raise UsageError(
-            f"synthetic weights may be {', '.join(WEIGHT_TYPES)}, not {weight_type}"
-        )
-    backbone_writer.write_backbone(
-        path,
-        shape,
-        weight_type,
-        name=f"synthetic {shape.hidden_size}x{shape.n_layers}",
-        vocabulary=read_header(catalog.default_model()),
-        weights=RandomBytes(weight_type, std=_WEIGHT_STD).take,
-        progress=progress,
-    )
 
 
 def write_synthetic_memory(
@@ -288,7 +210,7 @@ def _weights(
     ones = np.ones((fusion.n_branches, d), np.float32)
     value_std = _DELTA_STD / layer.embedding_size**0.5  # rows have a deviation near 1
     return FusionWeights(
-        key=random(width, layer.embedding_size, std=_WEIGHT_STD),
+        key=random(width, layer.embedding_size, std=_KEY_STD),
         value=random(d, layer.embedding_size, std=value_std),
         key_norm=ones,
         query_norm=ones,

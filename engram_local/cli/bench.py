@@ -302,7 +302,7 @@ def _make_files(
 def _backbone(
     args: argparse.Namespace, folder: ScratchFolder, progress: Progress
 ) -> Path:
-    from engram_local.bench.synthetic import parse_shape, write_backbone
+    from engram_local.bench.synthetic_llama import parse_shape, write_backbone
 
     if args.synthetic is None:
         return _model(args)

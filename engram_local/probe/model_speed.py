@@ -18,7 +18,7 @@ import numpy as np
 
 from engram_local import catalog
 from engram_local.bench.client import Job, ProcessWorker, Worker
-from engram_local.bench.synthetic import parse_shape, write_backbone
+from engram_local.bench.synthetic_llama import parse_shape, write_backbone
 from engram_local.errors import BenchError
 from engram_local.events import Progress
 from engram_local.figures import Figure, Source

@@ -1,4 +1,4 @@
-"""Synthetic models: real shapes, finite values, nothing left behind."""
+"""Synthetic memories: real shapes, finite values, nothing left behind."""
 
 from __future__ import annotations
 
@@ -15,15 +15,12 @@ from numpy.typing import NDArray
 from engram_local import catalog
 from engram_local.bench import random_bytes, synthetic
 from engram_local.bench.synthetic import (
-    SHAPES,
     MemoryShape,
-    parse_shape,
     spread_layers,
-    write_backbone,
     write_synthetic_memory,
 )
+from engram_local.bench.synthetic_llama import parse_shape, write_backbone
 from engram_local.errors import FileError, FormatError, UsageError
-from engram_local.formats import backbone_writer
 from engram_local.formats.backbone import read_backbone
 from engram_local.formats.engram_gguf import read_memory
 from engram_local.formats.header import read_header
@@ -76,86 +73,6 @@ def decoded(module: MemoryModule, line: int) -> NDArray[np.float32]:
     starts = np.arange(table.n_rows) * table.row_bytes
     out = np.empty((table.n_rows, table.width), np.float32)
     return decode_rows(raw, starts, table.row_type, out)
-
-
-# --- backbones ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("name", "n_params"), [("0.5B", 0.5e9), ("1.5B", 1.5e9)])
-def test_presets_have_the_parameters_of_their_name(name: str, n_params: float) -> None:
-    tensors = backbone_writer._tensors(SHAPES[name], 49_152)
-    found = sum(int(np.prod(shape)) for _, shape in tensors)
-    assert found == pytest.approx(n_params, rel=0.02)
-
-
-@pytest.mark.parametrize(
-    ("text", "numbers"),
-    [
-        ("0.5B", (30, 896, 14, 2, 4864)),
-        ("1.5B", (30, 1536, 12, 2, 8960)),
-        ("2048x24", (24, 2048, 32, 4, 11264)),
-        ("128x4", (4, 128, 2, 1, 704)),
-        ("64x1", (1, 64, 1, 1, 352)),
-    ],
-)
-def test_shapes_are_parsed(text: str, numbers: tuple[int, ...]) -> None:
-    shape = parse_shape(text)
-    assert numbers == (
-        shape.n_layers,
-        shape.hidden_size,
-        shape.n_heads,
-        shape.n_kv_heads,
-        shape.ffn_size,
-    )
-
-
-@pytest.mark.parametrize(
-    "text", ["", "7B", "2048", "x24", "100x4", "0x4", "64x0", "-64x4", "2048x24x2"]
-)
-def test_what_is_no_shape_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="is no shape of a backbone") as caught:
-        parse_shape(text)
-    assert caught.value.hint is not None and "0.5B" in caught.value.hint
-
-
-@pytest.mark.parametrize("weight_type", [RowType.Q4_0, RowType.Q8_0])
-def test_weights_are_small_and_centred(
-    tiny: Path, tmp_path: Path, weight_type: RowType
-) -> None:
-    path = tmp_path / "backbone.gguf"
-    write_backbone(path, parse_shape("128x4"), weight_type)
-    header = read_header(path)
-    spec = read_backbone(header)
-    assert spec.fingerprint == replace(
-        read_backbone(read_header(tiny)).fingerprint,
-        embedding_length=128,
-        block_count=4,
-    )
-    tensor = header.tensor("blk.3.ffn_down.weight")
-    raw = np.fromfile(
-        path, np.uint8, count=tensor.n_bytes or 0, offset=tensor.offset_bytes
-    )
-    out = np.empty((1, tensor.n_elements), np.float32)
-    weights = decode_rows(raw, np.zeros(1, np.int64), weight_type, out)
-    assert float(weights.std()) == pytest.approx(0.02, rel=0.05)
-    assert abs(float(weights.mean())) < 0.0005  # an offset of half a quant is 0.002
-
-
-def test_weights_of_two_layers_differ(tiny: Path, tmp_path: Path) -> None:
-    path = tmp_path / "backbone.gguf"
-    write_backbone(path, parse_shape("128x4"))
-    header, raw = read_header(path), path.read_bytes()
-    pieces = {
-        raw[tensor.offset_bytes : tensor.offset_bytes + (tensor.n_bytes or 0)]
-        for name, tensor in header.tensors.items()
-        if name.endswith("attn_q.weight")
-    }
-    assert len(pieces) == 4
-
-
-def test_a_weight_type_without_blocks_is_refused(tiny: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="may be q4_0, q8_0, not f16"):
-        write_backbone(tmp_path / "backbone.gguf", parse_shape("64x1"), RowType.F16)
 
 
 # --- memories -------------------------------------------------------------------------

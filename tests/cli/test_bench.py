@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engram_local.bench import runner, synthetic
+from engram_local.bench import runner, synthetic, synthetic_llama
 from engram_local.bench.arms import ATTACHED, Arm, Suite
 from engram_local.bench.runner import Result
 from engram_local.bench.subject import Subject
@@ -84,7 +84,7 @@ def synthetic_files(bench: FakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
         bench.shape = shape
         memory_file(make_memory(path)).write(path)
 
-    monkeypatch.setattr(synthetic, "write_backbone", write_backbone)
+    monkeypatch.setattr(synthetic_llama, "write_backbone", write_backbone)
     monkeypatch.setattr(synthetic, "write_synthetic_memory", write_memory)
 
 

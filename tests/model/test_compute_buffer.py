@@ -13,7 +13,7 @@ from pathlib import Path
 import llama_cpp
 import pytest
 
-from engram_local.bench.synthetic import parse_shape, write_backbone
+from engram_local.bench.synthetic_llama import parse_shape, write_backbone
 from engram_local.figures import Source
 from engram_local.formats.backbone import read_backbone
 from engram_local.formats.header import read_header

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engram_local.bench.synthetic import parse_shape, write_backbone
+from engram_local.bench.synthetic_llama import parse_shape, write_backbone
 from engram_local.llama import runtime
 from engram_local.llama.overrides import expert_patterns
 from engram_local.llama.runtime import Backbone

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engram_local.bench.synthetic import SHAPES, write_backbone
+from engram_local.bench.synthetic_llama import SHAPES, write_backbone
 from engram_local.figures import Source
 from engram_local.formats.models import read_model
 from engram_local.llama.runtime import Backbone

@@ -8,12 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engram_local.bench.synthetic import (
-    MemoryShape,
-    parse_shape,
-    write_backbone,
-    write_synthetic_memory,
-)
+from engram_local.bench.synthetic import MemoryShape, write_synthetic_memory
+from engram_local.bench.synthetic_llama import parse_shape, write_backbone
 from engram_local.engine import Engine
 from engram_local.events import Finished
 from engram_local.spec import RowType

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from engram_local import catalog
-from engram_local.bench import synthetic
+from engram_local.bench import synthetic_llama
 from engram_local.bench.client import Job
-from engram_local.bench.synthetic import parse_shape
+from engram_local.bench.synthetic_llama import parse_shape
 from engram_local.bench.turn import Turn
 from engram_local.errors import BenchError, FileError
 from engram_local.figures import Figure, Source
@@ -147,7 +147,7 @@ def default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_work_is_counted_from_the_header(default: Path, tmp_path: Path) -> None:
     shape = replace(parse_shape("128x3"), n_heads=4, n_kv_heads=2)
     path = tmp_path / "made.gguf"
-    synthetic.write_backbone(path, shape, RowType.Q4_0)
+    synthetic_llama.write_backbone(path, shape, RowType.Q4_0)
     n_vocab = len(read_header(default).texts("tokenizer.ggml.tokens"))
     attention = 2 * 128 * 128 + 2 * 128 * 64
     ffn = 3 * 128 * shape.ffn_size
