@@ -63,7 +63,7 @@ class Engine:
         self.spec = loaded.spec
         self.settings = settings
         self._backbone = loaded.backbone
-        self._attached = loaded.memory
+        self._loaded_memory = loaded.memory
         self._memory = loaded.memory
         self._sequence = TokenSequence(self._backbone, self._memory)
         self.notes = loaded.notes
@@ -98,7 +98,9 @@ class Engine:
     @property
     def can_leave_out_memory(self) -> bool:
         """Whether there is a memory that is not a part of the model."""
-        return self._attached is not None and self._attached.kind == "attached"
+        return (
+            self._loaded_memory is not None and self._loaded_memory.kind == "attached"
+        )
 
     @property
     def path(self) -> Path:
@@ -118,12 +120,12 @@ class Engine:
     def use_memory(self, on: bool) -> None:
         """Switch the memory on or off; begins a new sequence."""
         self._check_idle()
-        if on and self._attached is None:
+        if on and self._loaded_memory is None:
             raise UsageError("this engine was opened without a memory")
-        if not on and self._attached is not None and not self.can_leave_out_memory:
+        if not on and self._loaded_memory is not None and not self.can_leave_out_memory:
             raise UsageError("the table is a part of this model, and always used")
         self._sequence.reset()
-        self._memory = self._attached if on else None
+        self._memory = self._loaded_memory if on else None
         self._sequence = TokenSequence(self._backbone, self._memory)
         if self._backbone.hook is not None:
             self._backbone.hook.enable(on)
@@ -254,7 +256,7 @@ class Engine:
             rows_read=counters.rows_read,
             bytes_read=counters.bytes_read,
             pages_ahead=counters.pages_ahead,
-            verified_rows=counters.rows_verified,
+            verified_rows=counters.verified_rows,
             stall=None if is_native else summarize(counters.stalls_s),
             n_submitted=counters.n_waits,
             n_ready=counters.n_ready,

@@ -93,8 +93,9 @@ def _load_native(
     progress: Progress | None,
 ) -> Loaded:
     residency = Residency(header, settings)
-    verifier = RowVerifier(module) if settings.verify_rows else None
-    if verifier is not None:
+    verifier = None
+    if settings.verify_rows:
+        verifier = RowVerifier(module)
         stack.callback(verifier.close)
     backbone = Backbone(
         header.path,
@@ -107,19 +108,33 @@ def _load_native(
     stack.callback(backbone.close)
     residency.confirm(module.spec.table_bytes)
     residency.release_backbone()
+    native = None
+    if memory is not None:  # else llama.cpp alone
+        tier = residency.load.tier
+        native = _accompany(stack, backbone, module, tier, settings, verifier)
     notes = tuple(residency.notes)
-    if memory is None:  # llama.cpp alone
-        return Loaded(spec=spec, backbone=backbone, memory=None, notes=notes)
+    return Loaded(spec=spec, backbone=backbone, memory=native, notes=notes)
+
+
+def _accompany(
+    stack: ExitStack,
+    backbone: Backbone,
+    module: NativeModule,
+    tier: Literal["mmap", "ram"],
+    settings: Settings,
+    verifier: RowVerifier | None,
+) -> NativeMemory:
+    """Put beside llama.cpp what reads rows ahead of it and what compares them."""
     if verifier is not None:
         function = PythonFunction(verifier.compare, verifier.width)
         backbone.watch_node(module.node, function)
-    ahead, tier = None, residency.load.tier
+    ahead = None
     # Not before the backbone has loaded: that would push out what was read ahead.
     if tier == "mmap" and settings.prefetch and _HAS_COMPILED_PATH:
         ahead = open_read_ahead(stack, module, max_batch=backbone.n_batch)
-    native = NativeMemory(module, tier=tier, ahead=ahead, verifier=verifier)
-    stack.callback(native.close)
-    return Loaded(spec=spec, backbone=backbone, memory=native, notes=notes)
+    memory = NativeMemory(module, tier, ahead=ahead, verifier=verifier)
+    stack.callback(memory.close)
+    return memory
 
 
 def require_optional_memory(model: Path | None) -> None:
@@ -138,13 +153,16 @@ def _check_choice(
     """Refuse what contradicts the kind of model."""
     if settings.verify_rows and (native is None or memory is None):
         raise _nothing_to_verify(model, native)
-    if native is None:
-        if settings.mlock:
-            raise UsageError(
-                f"a model's own table can be locked in RAM, and {model} has none",
-                hint="leave --mlock out",
-            )
-        return
+    if native is not None:
+        _check_native_choice(model, memory, settings)
+    elif settings.mlock:
+        raise UsageError(
+            f"a model's own table can be locked in RAM, and {model} has none",
+            hint="leave --mlock out",
+        )
+
+
+def _check_native_choice(model: Path, memory: MemoryChoice, settings: Settings) -> None:
     if isinstance(memory, Path):
         raise UsageError(
             f"{model} has a table of its own, no other memory can be added",

@@ -40,9 +40,9 @@ class Subject:
 
 
 def find_rows(model: Path, memory: Path | None) -> Rows:
-    """Return where rows lie: in the memory, or with None in the model itself.
+    """Return where rows lie: in the memory, or with None in the model's own table.
 
-    Raises FileError for a file that is neither.
+    Raises FileError for a file that cannot be read or is no such.
     """
     if memory is not None:
         spec = read_memory(read_header(memory)).spec

@@ -61,7 +61,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="memory file (default: one that fits, beside the model or shipped)",
     )
     choice.add_argument(
-        "--no-memory", action="store_true", help="run the backbone alone"
+        "--no-memory",
+        action="store_true",
+        help="run the backbone alone (not possible with a table of its own)",
     )
     group.add_argument(
         "--memory-tier",
@@ -203,16 +205,19 @@ def open_engine(args: argparse.Namespace, settings: Settings) -> Engine:
             )
         finally:
             report_compiling(None)  # the line belongs to the answer now
-    # A lock is missed only by those who asked for RAM.
-    ours = engine.notes if settings.memory_tier != "auto" else ()
-    for note in (*flight.notes, *ours):
+    for note in (*flight.notes, *_notes(args, settings, engine)):
         print(note, file=sys.stderr)
+    return engine
+
+
+def _notes(args: argparse.Namespace, settings: Settings, engine: Engine) -> list[str]:
+    """Return sentences about what was loaded, and is not as one may expect."""
+    # A lock is missed only by those who asked for RAM.
+    notes = list(engine.notes) if settings.memory_tier != "auto" else []
     if args.n_ctx and engine.n_ctx != args.n_ctx:
         # More than the model was trained for, or not a multiple of llama.cpp's 256.
-        print(
-            f"the context is {engine.n_ctx} tokens, not {args.n_ctx}", file=sys.stderr
-        )
-    return engine
+        notes.append(f"the context is {engine.n_ctx} tokens, not {args.n_ctx}")
+    return notes
 
 
 def _preflight(args: argparse.Namespace, settings: Settings) -> Preflight:

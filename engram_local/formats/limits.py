@@ -132,6 +132,8 @@ def _check_qwen4exp(keys: ModelKeys, rotated: int, head: int) -> None:
     sections = keys.integers(_SECTIONS) if keys.has(_SECTIONS) else (rotated,)
     if not any(sections[:3]) or sum(sections) > head:
         raise keys.wrong(_SECTIONS, f"is {list(sections)} for heads of {head}")
+    if keys.has("ple.layers") and keys.integer("ple.conv_kernel") < 2:
+        raise keys.wrong("ple.conv_kernel", "should be at least 2")  # 1: it crashes
     _check_state(keys)
     ratio = keys.largest("attention.compress_ratios")
     if ratio > _MAX_RATIO:

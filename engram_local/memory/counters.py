@@ -18,7 +18,7 @@ class Counters:
     pages_ahead: int | None = None
     """Pages that were asked for ahead of the graph; None = nothing reads ahead."""
 
-    rows_verified: int | None = None
+    verified_rows: int | None = None
     """Rows of llama.cpp's that were compared with ours; None = nobody asked for it."""
 
     n_waits: int = 0

@@ -96,7 +96,7 @@ class NativeMemory:
         if self._ahead is not None:
             taken.pages_ahead = self._ahead.take_pages()
         if self._verifier is not None:
-            taken.rows_verified = self._verifier.take_count()
+            taken.verified_rows = self._verifier.take_count()
         return taken
 
     def close(self) -> None:

@@ -41,10 +41,10 @@ class PageReader:
     def __init__(self, module: NativeModule) -> None:
         """Raises TableError if the file cannot be read."""
         (layer,) = module.spec.layers
-        self.context = layer.hash.max_ngram - 1
+        self._hasher = RowHasher(layer.hash)
+        self.context = self._hasher.context
         """Earlier ids that the rows of a token depend on."""
 
-        self._hasher = RowHasher(layer.hash)
         self._file = open_file(module.path, layer.table)
         self._state = np.zeros(_N_FIELDS, np.int64)
         self._state[_FILE] = self._file.fileno()

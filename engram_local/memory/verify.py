@@ -76,10 +76,6 @@ class RowVerifier:
         del self._token_ids[n_tokens:]
         self._n_compared = min(self._n_compared, n_tokens)
 
-    def reset(self) -> None:
-        """Start a new sequence."""
-        self.trim(0)
-
     def take_count(self) -> int:
         """Return how many rows were equal since the last call."""
         n_rows, self._n_equal_rows = self._n_equal_rows, 0

@@ -107,7 +107,7 @@ try:
                 time.sleep(0.01)
             print("first", flush=True)
             press()
-            time.sleep(0.5)
+            time.sleep(60 * twice_ends)
             print("second", flush=True)
 except KeyboardInterrupt:
     print("interrupted", flush=True)

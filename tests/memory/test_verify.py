@@ -199,7 +199,7 @@ def test_history_follows_trims_resets_and_turns(
     verifier.submit(turn[20:])
     verifier.compare(0, model.rows(turn)[20:])
     verifier.check(24)
-    verifier.reset()
+    verifier.trim(0)
     verifier.submit(turn[5:])
     verifier.compare(0, model.rows(turn[5:]))
     verifier.check(19)
