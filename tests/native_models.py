@@ -15,6 +15,9 @@ from engram_local.bench import random_bytes
 from engram_local.bench.qwen4exp_shape import Qwen4ExpShape
 from engram_local.bench.synthetic_gemma4 import Gemma4Shape, write_gemma4
 from engram_local.bench.synthetic_qwen4exp import write_qwen4exp
+from engram_local.formats.native import read_native
+from engram_local.formats.split import read_model_header
+from engram_local.memory.module import NativeModule
 from engram_local.units import MIB
 from tests.fakes import ARRAY, FLOAT32, STRING, TOKENS, UINT32, backbone_file
 
@@ -28,7 +31,7 @@ def tiny_qwen4exp(path: Path, **changes: Any) -> Path:
     changes: fields of Qwen4ExpShape.
     """
     shape = Qwen4ExpShape(**{"n_tokens": N_TOKENS} | changes)
-    with _small_tiles():
+    with small_tiles():
         write_qwen4exp(path, shape)
     return path
 
@@ -39,9 +42,16 @@ def tiny_gemma4(path: Path, **changes: Any) -> Path:
     changes: fields of Gemma4Shape.
     """
     shape = Gemma4Shape(**{"n_tokens": N_TOKENS} | changes)
-    with _small_tiles():
+    with small_tiles():
         write_gemma4(path, shape)
     return path
+
+
+def module_of(path: Path) -> NativeModule:
+    """Return what is known of such a model's table; of a split one, from any part."""
+    module = read_native(read_model_header(path))
+    assert module is not None
+    return module
 
 
 def fake_default_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -84,7 +94,7 @@ def split_file(source: Path, folder: Path, n_parts: int = 2) -> list[Path]:
 
 
 @contextmanager
-def _small_tiles() -> Iterator[None]:
+def small_tiles() -> Iterator[None]:
     """64 MiB of random numbers take longer than the rest of such a model."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(random_bytes, "_TILE_BYTES", MIB)

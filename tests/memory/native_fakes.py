@@ -52,17 +52,23 @@ def make_native(
     *,
     row_type: RowType = RowType.F16,
     width: int = 32,
+    rows: bytes | None = None,
 ) -> NativeModule:
-    """Write a file with a table in its middle; return what is known of it."""
+    """Write a file with a table in its middle; return what is known of it.
+
+    rows: as they are stored; None = random bytes.
+    """
     table = TableSpec(
         row_type=row_type, width=width, n_rows=spec.n_rows, offset_bytes=OFFSET_BYTES
     )
-    path.write_bytes(np.random.default_rng(0).bytes(OFFSET_BYTES + table.n_bytes + 99))
+    noise = np.random.default_rng(0).bytes
+    stored = noise(table.n_bytes) if rows is None else rows
+    path.write_bytes(noise(OFFSET_BYTES) + stored + noise(99))
     layer = LayerSpec(layer_id=0, hash=spec, table=table)
     return NativeModule(
         path=path,
         spec=MemorySpec(layers=(layer,), n_canonical=N_VOCAB),
-        node="rows",
+        node="ple_embd",
     )
 
 

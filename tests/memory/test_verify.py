@@ -22,19 +22,13 @@ from engram_local.memory.verify import RowVerifier
 from engram_local.spec import (
     Boundary,
     HashSpec,
-    LayerSpec,
-    MemorySpec,
     RowType,
-    TableSpec,
     Window,
 )
 from tests.fakes import normal
+from tests.memory.native_fakes import EOS, GEMMA, N_VOCAB, OFFSET_BYTES, make_native
 
 F32 = NDArray[np.float32]
-
-EOS = 2
-OFFSET = 100
-"""Bytes of the file before its table."""
 
 
 def make_hash(max_ngram: int = 3, n_heads: int = 2) -> HashSpec:
@@ -53,19 +47,6 @@ def make_hash(max_ngram: int = 3, n_heads: int = 2) -> HashSpec:
     )
 
 
-PER_TOKEN = HashSpec(
-    multipliers=(1,),
-    sizes=(300,),
-    offsets=(0,),
-    n_heads=1,
-    window=Window.NEWEST_FIRST,
-    boundary=Boundary.PAD,
-    fill_id=0,
-    min_ngram=1,
-)
-"""Gemma's: a row per token id."""
-
-
 class Gatherer:
     """A model of one table, as llama.cpp would see it."""
 
@@ -80,17 +61,10 @@ class Gatherer:
     ) -> None:
         random = np.random.default_rng(11)
         self.raw = self._encode(random, spec.n_rows, row_type, width)
-        path.write_bytes(bytes(OFFSET) + self.raw.tobytes())
-        table = TableSpec(
-            row_type=row_type, width=width, n_rows=spec.n_rows, offset_bytes=OFFSET
+        module = make_native(
+            path, spec, row_type=row_type, width=width, rows=self.raw.tobytes()
         )
-        layer = LayerSpec(layer_id=0, hash=spec, table=table)
-        self.module = NativeModule(
-            path=path,
-            spec=MemorySpec(layers=(layer,), n_canonical=300),
-            node="ple_embd",
-            node_scale=scale,
-        )
+        self.module = replace(module, node_scale=scale)
 
     def rows(self, token_ids: Sequence[int], spec: HashSpec | None = None) -> F32:
         """Return the rows of a whole sequence: (n_tokens, slots x width)."""
@@ -137,7 +111,7 @@ Verify = Callable[[NativeModule], RowVerifier]
 def token_ids_of(n_tokens: int, seed: int = 0) -> list[int]:
     """Return tokens of which every seventh is EOS: first, doubled, last are among."""
     random = np.random.default_rng(seed)
-    token_ids = random.integers(3, 300, n_tokens)
+    token_ids = random.integers(3, N_VOCAB, n_tokens)
     token_ids[random.random(n_tokens) < 1 / 7] = EOS
     return [EOS, *token_ids.tolist(), EOS, EOS]
 
@@ -160,7 +134,7 @@ def feed(verifier: RowVerifier, rows: F32, lengths: Sequence[int]) -> None:
 def test_rows_of_the_reference_are_equal(
     tmp_path: Path, verify: Verify, max_ngram: int, length: int | None
 ) -> None:
-    spec = PER_TOKEN if max_ngram == 1 else make_hash(max_ngram)
+    spec = GEMMA if max_ngram == 1 else make_hash(max_ngram)
     model = Gatherer(tmp_path / "model.gguf", spec, scale=13.856406)
     verifier, token_ids = verify(model.module), token_ids_of(207)
     verifier.submit(token_ids)
@@ -223,7 +197,7 @@ def test_an_interrupted_batch_begins_again_where_it_began(
 
 def test_nan_is_nan_whatever_its_bits(model: Gatherer, verify: Verify) -> None:
     model.raw[:] = np.tile([0x01, 0x7E], 32)  # every value is a NaN
-    model.module.path.write_bytes(bytes(OFFSET) + model.raw.tobytes())
+    model.module.path.write_bytes(bytes(OFFSET_BYTES) + model.raw.tobytes())
     verifier = verify(model.module)
     verifier.submit([5])
     verifier.compare(0, np.full((1, 128), -np.nan, np.float32))
@@ -270,7 +244,7 @@ def test_one_bit_of_the_table_is_found(model: Gatherer, verify: Verify) -> None:
     rows = model.rows(token_ids)
     row_id = row_id_of(model, token_ids, 17, 3)
     file = bytearray(model.module.path.read_bytes())
-    file[OFFSET + row_id * 64 + 2 * 9] ^= 1  # the lowest bit of value 9
+    file[OFFSET_BYTES + row_id * 64 + 2 * 9] ^= 1  # the lowest bit of value 9
     model.module.path.write_bytes(file)
     found = caught(verify(model.module), token_ids, rows)
     assert found == (17, token_ids[17], 3, row_id, 9)
@@ -293,7 +267,7 @@ def test_the_error_gives_both_values_with_their_bits(
 
 def test_the_sign_of_a_zero_counts(tmp_path: Path, verify: Verify) -> None:
     model = Gatherer(tmp_path / "model.gguf", make_hash())
-    model.module.path.write_bytes(bytes(OFFSET) + bytes(model.raw.nbytes))
+    model.module.path.write_bytes(bytes(OFFSET_BYTES) + bytes(model.raw.nbytes))
     rows = np.zeros((1, 128), np.float32)
     rows[0, 127] = -0.0
     assert caught(verify(model.module), [9], rows)[2:] == (
@@ -349,7 +323,7 @@ def test_a_shifted_history_is_found(model: Gatherer, verify: Verify) -> None:
 
 
 def test_another_scale_is_found(tmp_path: Path, verify: Verify) -> None:
-    model = Gatherer(tmp_path / "model.gguf", PER_TOKEN, scale=8.0)
+    model = Gatherer(tmp_path / "model.gguf", GEMMA, scale=8.0)
     token_ids = [1, 2, 3]
     theirs = model.rows(token_ids) * np.float32(2)
     assert caught(verify(model.module), token_ids, theirs) == (0, 1, 0, 1, 0)

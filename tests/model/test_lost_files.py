@@ -18,11 +18,9 @@ import pytest
 from engram_local.bench.synthetic import MemoryShape, write_synthetic_memory
 from engram_local.formats.engram_gguf import read_memory
 from engram_local.formats.header import read_header
-from engram_local.formats.native import read_native
-from engram_local.formats.split import read_model_header
 from engram_local.units import MIB
 from tests.faulty_drive import faulty_drive
-from tests.native_models import split_file, tiny_gemma4, tiny_qwen4exp
+from tests.native_models import module_of, split_file, tiny_gemma4, tiny_qwen4exp
 
 pytestmark = [
     pytest.mark.model,
@@ -67,8 +65,7 @@ class Subject:
 
 def native(model: Path) -> Subject:
     """A model with a table of its own."""
-    module = read_native(read_model_header(model))
-    assert module is not None
+    module = module_of(model)
     table = module.spec.layers[0].table
     return Subject(
         words=(model,),

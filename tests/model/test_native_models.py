@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from engram_local.bench.random_bytes import RANDOM_TYPES
 from engram_local.bench.synthetic_native import parse_native, write_native
 from engram_local.engine import Engine
-from engram_local.formats.native import read_native
-from engram_local.formats.split import read_model_header
 from engram_local.spec import RowType
 from engram_local.units import MIB
 from tests.model.conftest import EXACT
-from tests.native_models import N_TOKENS, tiny_gemma4, tiny_qwen4exp
+from tests.native_models import N_TOKENS, module_of, tiny_gemma4, tiny_qwen4exp
 
 pytestmark = pytest.mark.model
 
@@ -53,8 +51,7 @@ def test_it_answers_in_its_own_tokens(native_model: Path) -> None:
 def test_in_parts_it_is_the_same(name: str, request: pytest.FixtureRequest) -> None:
     whole = request.getfixturevalue(name)
     parts = request.getfixturevalue(f"{name}_parts")
-    module = read_native(read_model_header(parts[0]))
-    assert module is not None and module.path == parts[-1] != parts[0]
+    assert module_of(parts[0]).path == parts[-1] != parts[0]
     np.testing.assert_array_equal(scores_of(whole), scores_of(parts[0]))
 
 
@@ -71,8 +68,7 @@ def test_every_row_type_runs(
 
 def test_rows_matter(native_model: Path, tmp_path: Path) -> None:
     path = Path(shutil.copy(native_model, tmp_path / "model.gguf"))
-    module = read_native(read_model_header(path))
-    assert module is not None
+    module = module_of(path)
     table = module.spec.layers[0].table
     before = scores_of(path)
     raw = np.memmap(path, np.uint8, "r+", table.offset_bytes, (table.n_bytes,))
@@ -135,8 +131,7 @@ def test_a_grown_vocabulary_is_a_larger_table(quantized: Path, tmp_path: Path) -
     path = tmp_path / "model.gguf"
     shape = parse_native("gemma4:64x2", table_bytes=32 * MIB)
     write_native(path, shape)
-    module = read_native(read_model_header(path))
-    assert module is not None
+    module = module_of(path)
     assert module.spec.table_bytes == pytest.approx(32 * MIB, rel=1e-3)
     with Engine.open(path, settings=EXACT) as engine:
         assert engine.n_vocab == shape.n_tokens == 32 * MIB // 544 > 49_152

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from engram_local import loading, memlock
 from engram_local.bench.eviction import Region, cached_bytes, evict
-from engram_local.bench.synthetic_qwen4exp import Qwen4ExpShape
+from engram_local.bench.qwen4exp_shape import Qwen4ExpShape
+from engram_local.bench.subject import find_rows
 from engram_local.cli import main
 from engram_local.engine import Engine
 from engram_local.errors import FitError, UsageError
-from engram_local.formats.native import read_native
 from engram_local.formats.offload import byte_ranges, tensors_on_gpu
 from engram_local.formats.split import read_model_header
 from engram_local.llama import load_watch
@@ -48,17 +48,6 @@ def large(quantized: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shape = Qwen4ExpShape().with_table(TABLE_BYTES)
     path = tmp_path_factory.mktemp("large") / "large.gguf"
     return tiny_qwen4exp(path, rows_per_head=shape.rows_per_head)
-
-
-def table_of(path: Path) -> Region:
-    """Return where the table of a model is."""
-    module = read_native(read_model_header(path))
-    assert module is not None
-    (layer,) = module.spec.layers
-    begin = layer.table.offset_bytes
-    return Region(
-        path=module.path, begin_bytes=begin, end_bytes=begin + layer.table.n_bytes
-    )
 
 
 def mapped_flags(path: Path) -> list[set[str]]:
@@ -117,7 +106,7 @@ def test_in_ram_it_is_memory_of_the_process_and_nothing_is_mapped(large: Path) -
 def test_in_its_file_it_is_read_as_needed(
     large: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    table = table_of(large)
+    table = find_rows(large, None).region
     if evict(Region(path=large)).after_bytes != 0:
         pytest.skip("this file system keeps its files in memory")
     with caplog.at_level(logging.INFO, "llama.cpp"):
@@ -167,7 +156,7 @@ def test_in_ram_it_is_locked_where_that_is_allowed(
     path = request.getfixturevalue(name)
     if path.stat().st_size + MIB > memlock.lockable_bytes():
         pytest.skip("this process may not lock so much")
-    table = table_of(path)
+    table = find_rows(path, None).region
     assert table.end_bytes is not None
     with Engine.open(path, settings=LOCKED) as engine:
         assert engine.notes == ()

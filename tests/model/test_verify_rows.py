@@ -19,15 +19,13 @@ from engram_local.cli import main
 from engram_local.engine import Engine
 from engram_local.errors import Interrupted, RowsDifferError, UsageError
 from engram_local.events import Finished, MemoryStats
-from engram_local.formats.native import read_native
-from engram_local.formats.split import read_model_header
 from engram_local.llama.runtime import Backbone
 from engram_local.memory import reference
 from engram_local.memory.module import NativeModule
 from engram_local.memory.verify import RowVerifier
 from engram_local.spec import Boundary, RowType
 from tests.model.conftest import EXACT
-from tests.native_models import N_TOKENS, tiny_gemma4, tiny_qwen4exp
+from tests.native_models import N_TOKENS, module_of, tiny_gemma4, tiny_qwen4exp
 
 pytestmark = pytest.mark.model
 
@@ -72,14 +70,8 @@ def models(quantized: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def read(model: Path) -> NativeModule:
-    module = read_native(read_model_header(model))
-    assert module is not None
-    return module
-
-
 def eos_of(model: Path) -> int:
-    return read(model).spec.layers[0].hash.fill_id
+    return module_of(model).spec.layers[0].hash.fill_id
 
 
 def token_ids_of(eos: int, n_tokens: int = N_IDS) -> list[int]:
@@ -139,7 +131,7 @@ def test_rows_of_every_type_are_equal(
 ) -> None:
     path = tmp_path / "model.gguf"
     tiny_qwen4exp(path, row_width=256, max_ngram=2, n_heads=2, row_type=row_type)
-    assert read(path).spec.layers[0].table.row_type is row_type
+    assert module_of(path).spec.layers[0].table.row_type is row_type
     with Engine.open(path, settings=SETTINGS) as engine:
         nll = engine.score(token_ids_of(eos_of(path), 300))
         assert stats_of(engine).verified_rows == 600
@@ -243,7 +235,7 @@ def opened_as(
     change: Callable[[NativeModule], NativeModule],
 ) -> Iterator[Engine]:
     """Open a model, verified by another idea of it."""
-    monkeypatch.setattr(loading, "read_native", lambda header: change(read(model)))
+    monkeypatch.setattr(loading, "read_native", lambda header: change(module_of(model)))
     with Engine.open(model, settings=SETTINGS) as engine:
         yield engine
 
@@ -283,7 +275,7 @@ def test_one_bit_of_the_table_is_found(
 ) -> None:
     model: Path = request.getfixturevalue(name)
     token_ids = token_ids_of(eos_of(model), 100)
-    (layer,) = read(model).spec.layers
+    (layer,) = module_of(model).spec.layers
     rows = reference.row_ids(token_ids, layer.hash)
     row_id = rows[70][-1]
     spoilt = tmp_path / "spoilt.gguf"
@@ -313,7 +305,7 @@ def test_another_rule_is_found(
     change = with_hash(**changes)
     ours, theirs = (
         reference.row_ids(token_ids, module.spec.layers[0].hash)
-        for module in (change(read(qwen4exp)), read(qwen4exp))
+        for module in (change(module_of(qwen4exp)), module_of(qwen4exp))
     )
     position, slot = first_place(ours, theirs)
     with opened_as(monkeypatch, qwen4exp, change) as engine:
@@ -375,7 +367,7 @@ def test_perplexity_says_how_many_rows_were_equal(
     )
     assert main([*words, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    (layer,) = read(native_model).spec.layers
+    (layer,) = module_of(native_model).spec.layers
     assert result["n_tokens"] > 512
     assert result["verified_rows"] == result["n_tokens"] * layer.hash.n_slots
 
@@ -386,7 +378,9 @@ def test_an_unequal_row_ends_the_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     change = with_hash(boundary=Boundary.PAD)
-    monkeypatch.setattr(loading, "read_native", lambda header: change(read(qwen4exp)))
+    monkeypatch.setattr(
+        loading, "read_native", lambda header: change(module_of(qwen4exp))
+    )
     assert main(["run", str(qwen4exp), "-p", TEXT, *ONE_THREAD]) == 1
     said = capsys.readouterr()
     assert "error[rows-differ]: token" in said.err
