@@ -79,11 +79,7 @@ def split_file(source: Path, folder: Path, n_parts: int = 2) -> list[Path]:
         reader.fields["general.architecture"].contents(),
         split_max_tensors=-(-len(reader.tensors) // n_parts),
     )
-    for name, entry in reader.fields.items():
-        if name.startswith("GGUF.") or name == "general.architecture":
-            continue
-        sub_type = entry.types[1] if len(entry.types) > 1 else None
-        writer.add_key_value(name, entry.contents(), entry.types[0], sub_type)
+    copy_keys(reader, writer)
     for tensor in reader.tensors:
         writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
     writer.write_header_to_file()
@@ -91,6 +87,15 @@ def split_file(source: Path, folder: Path, n_parts: int = 2) -> list[Path]:
     writer.write_tensors_to_file()
     writer.close()
     return sorted(folder.glob(f"{source.stem}-*-of-*.gguf"))
+
+
+def copy_keys(reader: gguf.GGUFReader, writer: gguf.GGUFWriter) -> None:
+    """Add all keys of a file to another one of its architecture."""
+    for name, entry in reader.fields.items():
+        if name.startswith("GGUF.") or name == "general.architecture":
+            continue
+        sub_type = entry.types[1] if len(entry.types) > 1 else None
+        writer.add_key_value(name, entry.contents(), entry.types[0], sub_type)
 
 
 @contextmanager

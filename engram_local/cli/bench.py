@@ -66,7 +66,8 @@ def _add_plan_arguments(group: argparse._ArgumentGroup) -> None:
         help="of mmap, mmap no prefetch, ram, direct, reference (default: these), "
         "mmap cold, mmap cold no prefetch, direct cold; `none` always runs, twice. Of "
         "a model with its own table: llama.cpp lazy, mmap (default: both), llama.cpp "
-        "lazy cold, mmap cold; `resident` always runs, twice",
+        "lazy cold, mmap cold; `resident` always runs, twice, or where it has no room "
+        "llama.cpp lazy cold",
     )
     group.add_argument(
         "--cold", action="store_true", help="also with the table evicted from memory"
@@ -157,8 +158,8 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     if min(args.n_prompt, args.n_gen, args.repetitions) < 1:
         raise UsageError("-p, -n and -r need at least 1")
-    fixed = (args.no_memory, args.memory_tier, args.prefetch, args.reference)
-    if fixed != (False, None, None, None):
+    fixed = (args.memory_tier, args.prefetch, args.mlock, args.reference)
+    if args.no_memory or any(flag is not None for flag in fixed):
         raise UsageError(
             "the arms of a bench say where rows come from, and how",
             hint="choose with --arms",

@@ -133,6 +133,7 @@ def test_a_text_is_read(bench: FakeBench, files: list[str], tmp_path: Path) -> N
         (["--no-memory"], "the arms of a bench say"),
         (["--no-prefetch"], "the arms of a bench say"),
         (["--memory-tier", "ram"], "the arms of a bench say"),
+        (["--mlock"], "the arms of a bench say"),
         (["--reference"], "the arms of a bench say"),
         (["--arms", "tape"], "no arm 'tape'"),
         (["--table", "1M", "--memory", "m.gguf"], "--memory names a memory"),

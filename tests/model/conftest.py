@@ -15,7 +15,7 @@ from engram_local.formats.header import read_header
 from engram_local.settings import Settings
 from engram_local.spec import RowType
 from tests.conftest import GOLDEN
-from tests.native_models import split_file, tiny_gemma4, tiny_qwen4exp
+from tests.native_models import copy_keys, split_file, tiny_gemma4, tiny_qwen4exp
 
 EXACT = Settings(
     n_ctx=512,
@@ -103,11 +103,7 @@ def dequantize_file(source: Path, target: Path) -> None:
 
     reader = gguf.GGUFReader(source)
     writer = gguf.GGUFWriter(target, "llama")
-    for name, entry in reader.fields.items():
-        if name.startswith("GGUF.") or name == "general.architecture":
-            continue
-        sub_type = entry.types[1] if len(entry.types) > 1 else None
-        writer.add_key_value(name, entry.contents(), entry.types[0], sub_type)
+    copy_keys(reader, writer)
     for tensor in reader.tensors:
         writer.add_tensor(
             tensor.name, gguf.quants.dequantize(tensor.data, tensor.tensor_type)
