@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -50,6 +52,13 @@ def large(quantized: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_qwen4exp(path, rows_per_head=shape.rows_per_head)
 
 
+def own_bytes() -> int:
+    """Return this process's own memory, without what earlier tests left free in it."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    return load_watch.count().own_bytes
+
+
 def mapped_flags(path: Path) -> list[set[str]]:
     """Return the flags of each mapping that this process has of a file."""
     found, ours = [], False
@@ -95,9 +104,9 @@ def test_so_it_is_in_parts(name: str, request: pytest.FixtureRequest) -> None:
 
 
 def test_in_ram_it_is_memory_of_the_process_and_nothing_is_mapped(large: Path) -> None:
-    before = load_watch.count().own_bytes
+    before = own_bytes()
     with Engine.open(large, settings=RAM) as engine:
-        grown = load_watch.count().own_bytes - before
+        grown = own_bytes() - before
         assert engine.memory is not None and engine.memory.tier == "ram"
         assert mapped_flags(large) == []
     assert grown >= TABLE_BYTES
@@ -110,17 +119,17 @@ def test_in_its_file_it_is_read_as_needed(
     if evict(Region(path=large)).after_bytes != 0:
         pytest.skip("this file system keeps its files in memory")
     with caplog.at_level(logging.INFO, "llama.cpp"):
-        own_before = load_watch.count().own_bytes
+        before = own_bytes()
         with Engine.open(large, settings=MMAP) as engine:
             assert engine.memory is not None and engine.memory.tier == "mmap"
-            own_bytes = load_watch.count().own_bytes - own_before
+            grown = own_bytes() - before
             # What is read ahead of its neighbours may reach into it.
             assert (cached_bytes(table) or 0) < TABLE_BYTES // 8
             assert any("rr" in flags for flags in mapped_flags(large))
             engine.score(list(range(100)))
             read_bytes = cached_bytes(table)
     assert read_bytes is not None and 0 < read_bytes < TABLE_BYTES // 4
-    assert own_bytes < TABLE_BYTES
+    assert grown < TABLE_BYTES
     assert "lazy read enabled" in caplog.text
 
 
