@@ -252,6 +252,7 @@ class Engine:
             tier=self._memory.tier,
             rows_read=counters.rows_read,
             bytes_read=counters.bytes_read,
+            pages_ahead=counters.pages_ahead,
             verified_rows=counters.rows_verified,
             stall=None if is_native else summarize(counters.stalls_s),
             n_submitted=counters.n_waits,

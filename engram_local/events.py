@@ -67,6 +67,9 @@ class MemoryStats:
     n_late: int
     """The others: prepared while it waited, as warm rows of a single token are."""
 
+    pages_ahead: int | None = None
+    """Pages of the file that were asked for before llama.cpp did; None = by nobody."""
+
     verified_rows: int | None = None
     """Rows that llama.cpp gathered and that are ours bit for bit; None = not asked."""
 

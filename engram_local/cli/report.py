@@ -50,10 +50,12 @@ def verified_line(n_rows: int) -> str:
 def _memory_part(memory: MemoryStats | None) -> str:
     if memory is None:
         return "no memory"
-    rows = f"memory {memory.tier}, {memory.rows_read} rows"
-    if memory.stall is None:
-        return rows
-    return f"{rows}, stall {memory.stall.p50_ms:.2f} ms"
+    parts = [f"memory {memory.tier}, {memory.rows_read} rows"]
+    if memory.pages_ahead:
+        parts.append(f"{memory.pages_ahead} pages read ahead")
+    if memory.stall is not None:
+        parts.append(f"stall {memory.stall.p50_ms:.2f} ms")
+    return ", ".join(parts)
 
 
 def _rate(per_s: float | None) -> str:
@@ -94,15 +96,22 @@ def _memory_json(engine: Engine, memory: MemoryStats | None) -> dict[str, Any] |
         "tier": memory.tier,
         "rows_read": memory.rows_read,
         "bytes_read": memory.bytes_read,
+        "pages_ahead": memory.pages_ahead,
         "verified_rows": memory.verified_rows,
         "stall_ms": _stall(memory.stall),
-        "prefetch": {
-            "submitted": memory.n_submitted,
-            "ready": memory.n_ready,
-            "late": memory.n_late,
-        },
+        "prefetch": _prefetch(memory),
         "gate": {str(layer): mean for layer, mean in memory.gate_mean.items()},
         "resident_bytes": engine.memory.resident_bytes,
+    }
+
+
+def _prefetch(memory: MemoryStats) -> dict[str, int] | None:
+    if memory.kind == "native":  # llama.cpp does not tell whether it waited
+        return None
+    return {
+        "submitted": memory.n_submitted,
+        "ready": memory.n_ready,
+        "late": memory.n_late,
     }
 
 

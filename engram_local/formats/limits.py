@@ -20,6 +20,7 @@ _MAX_WINDOW = 2**24
 """More tokens than any model has; 2^31 is a cache of negative length."""
 
 _MAX_RATIO = 2**16
+_TOKENS = "tokenizer.ggml.tokens"
 _USED = "expert_used_count"
 _EPSILON = "attention.layer_norm_rms_epsilon"
 _SECTIONS = "rope.dimension_sections"
@@ -28,6 +29,7 @@ _SECTIONS = "rope.dimension_sections"
 def check_limits(keys: ModelKeys) -> None:
     """Raise FormatError for a number that llama.cpp would abort on, or wait forever."""
     _check_types(keys)
+    _check_tokens(keys)
     _check_experts(keys)
     if not 0 < keys.integer("context_length") < 2**31:
         raise keys.wrong(
@@ -58,6 +60,19 @@ def _check_types(keys: ModelKeys) -> None:
                 f"{keys.header.path}: {tensor.name} {list(tensor.shape)} is of ggml's "
                 f"type {tensor.type_id}, which llama.cpp cannot compute with there"
             )
+
+
+def _check_tokens(keys: ModelKeys) -> None:
+    if _TOKENS not in keys.header.metadata:
+        return
+    named = [text for text in keys.header.texts(_TOKENS) if text]
+    n_twice = len(named) - len(set(named))
+    if n_twice:
+        raise FormatError(
+            f"{keys.header.path}: {format_count(n_twice)} tokens are in its vocabulary "
+            "twice",
+            hint="the file is damaged: download it again",
+        )
 
 
 def _even_head(keys: ModelKeys) -> int:

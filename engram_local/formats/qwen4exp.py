@@ -60,6 +60,10 @@ def read_native(header: Header) -> NativeModule | None:
     check_limits(keys)
     if not keys.has("ple.layers"):
         return None
+    if (
+        keys.integer("ple.conv_kernel") < 2
+    ):  # 1 ends llama.cpp with a segmentation fault
+        raise keys.wrong("ple.conv_kernel", "should be at least 2")
     constants = _read_hash(keys)
     table = _table(keys, constants.n_rows)
     layer = LayerSpec(

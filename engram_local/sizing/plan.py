@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from engram_local.figures import Interval, Source, Term
 from engram_local.hardware import Hardware
-from engram_local.model_spec import ModelSpec, Weights
+from engram_local.model_spec import ModelSpec, Part, Weights
 from engram_local.sizing.allocations import (
     Placement,
     best_placement,
@@ -104,6 +104,16 @@ class Plan:
         return max(0, self.usable_ram_bytes - total_bytes(self.ram))
 
     @property
+    def table_in_ram_bytes(self) -> int:
+        """What a table in RAM wants beside all else: room for itself, and for what is
+        read from the file, in the page cache. Without that every start would read the
+        drive; llama.cpp reads weights, too, then, where they would be mapped else.
+        """
+        read = ("weights", "token embedding")
+        weights = sum(term.n_bytes for term in self.ram if term.name in read)
+        return 2 * self.weights.part(Part.TABLE) + weights
+
+    @property
     def fits(self) -> bool:
         """Whether VRAM and RAM suffice."""
         return not self.missing_vram_bytes and not self.missing_ram_bytes
@@ -144,7 +154,7 @@ def make_plan(
         ram_bytes - total_bytes(ram),
         maps_files=all(gpu.maps_files for gpu in hardware.gpus),
     )
-    return Plan(
+    plan = Plan(
         weights=weights,
         n_ctx=n_ctx,
         placement=placement,
@@ -155,10 +165,11 @@ def make_plan(
         usable_ram_bytes=ram_bytes,
         missing_disk_bytes=_missing_disk_bytes(weights, hardware),
         tiers=tiers,
-        tier=_choose_tier(spec, tiers, request.tier),
+        tier=None,
         near=_speed(near, _NEAR),
         far=_speed(_pace(spec, weights, request, placement, hardware, n_ctx), n_ctx),
     )
+    return replace(plan, tier=_choose_tier(spec, plan, request.tier))
 
 
 def usable_vram_bytes(hardware: Hardware) -> int:
@@ -234,18 +245,15 @@ def _asked_placement(spec: ModelSpec, n_gpu_layers: int, n_cpu_moe: int) -> Plac
     return replace(placement, n_cpu_experts=max(n_layers - n_before, 0))
 
 
-def _choose_tier(
-    spec: ModelSpec, tiers: tuple[TierPlan, ...], asked: Tier | None
-) -> TierPlan | None:
-    """Return the tier that was asked for; else RAM where a model's own table fits.
+def _choose_tier(spec: ModelSpec, plan: Plan, asked: Tier | None) -> TierPlan | None:
+    """Return the tier that was asked for; else RAM where a model's own table has room.
 
     An attached memory's rows take no longer from the page cache than from memory of
     its own, llama.cpp's do: it queues them in the drive's way first.
     """
-    by_name = {plan.tier: plan for plan in tiers}
-    best = Tier.MMAP
-    if spec.chooses_tier and Tier.RAM in by_name and by_name[Tier.RAM].fits:
-        best = Tier.RAM
+    by_name = {tier.tier: tier for tier in plan.tiers}
+    has_room = plan.table_in_ram_bytes <= plan.spare_ram_bytes
+    best = Tier.RAM if spec.chooses_tier and has_room else Tier.MMAP
     order = (asked or best, Tier.MMAP, Tier.RAM)
     return next((by_name[tier] for tier in order if tier in by_name), None)
 

@@ -62,7 +62,11 @@ def _about_tier(plan: Plan, tier: TierPlan) -> str:
     free = format_bytes(plan.spare_ram_bytes)
     if tier.tier is Tier.RAM:
         return f"{table} in RAM: {free} are free for it"
-    return f"{table} stays in its file (mmap): {free} of RAM are free for it"
+    return (
+        f"{table} stays in its file (mmap): in RAM it would want "
+        f"{format_bytes(plan.table_in_ram_bytes)} with the file's page cache, "
+        f"{free} are free"
+    )
 
 
 def request_of(settings: Settings) -> Request:

@@ -103,6 +103,11 @@ LIES: dict[str, tuple[str, Keys, str]] = {
         {"ple.head_vocab_sizes": array(UINT64, *[3] * 1_000_000)},
         "head_vocab_sizes has 1,000,000 values",
     ),
+    "a convolution of one tap": (
+        "qwen4exp",
+        {"ple.conv_kernel": number(1)},
+        "conv_kernel should be at least 2",
+    ),
     "a slot without rows": (
         "qwen4exp",
         {"ple.head_vocab_sizes": array(UINT64, 3, 0, 3, 3)},
@@ -274,6 +279,15 @@ def test_run_refuses_before_anything_is_loaded(
     out, err = capsys.readouterr()
     assert out == ""
     assert "error[bad-format]" in err
+
+
+def test_a_token_that_is_there_twice(sound: dict[str, Parts], tmp_path: Path) -> None:
+    parts, key = sound["gemma4"], "tokenizer.ggml.tokens"
+    kind, (element, tokens) = parts.keys[key]
+    path = tmp_path / "lie.gguf"
+    path.write_bytes(parts.raw({key: (kind, (element, [*tokens[:-1], tokens[0]]))}))
+    with pytest.raises(EngramError, match="1 tokens are in its vocabulary twice"):
+        read_all(path)
 
 
 TABLES: dict[str, tuple[tuple[int, ...] | None, int, str]] = {

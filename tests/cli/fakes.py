@@ -44,6 +44,7 @@ class FakeEngine:
     prompts: list[Any] = field(default_factory=list)
     closed: bool = False
     memory: Any = None
+    stats: MemoryStats = STATS
     _cancelled: bool = False
 
     @property
@@ -99,5 +100,5 @@ class FakeEngine:
             first_token_s=0.6,
             token_ms=NO_TIME,
             decode_s=0.25,
-            memory=STATS,
+            memory=self.stats,
         )

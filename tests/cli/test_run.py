@@ -6,7 +6,9 @@ import io
 import json
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from engram_local.cli import main, options
 from engram_local.cli import run as run_command
 from engram_local.errors import FitError
-from tests.cli.fakes import FakeEngine
+from tests.cli.fakes import STATS, FakeEngine
 
 Open = Callable[..., FakeEngine]
 
@@ -75,6 +77,25 @@ def test_json_is_the_only_thing_on_stdout(
     assert set(answer["decode"]["ms_per_token"]) == {"p50", "p95", "max"}
     assert answer["resources"]["rss_anon_bytes"] > 0
     assert answer["resources"]["vram_bytes"] is None
+
+
+def test_a_models_own_table_has_pages_read_ahead_and_no_stall(
+    fake: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = SimpleNamespace(resident_bytes=4096)
+    native = replace(STATS, kind="native", stall=None, pages_ahead=40)
+    fake(memory=table, stats=native)
+    main(["run", "-p", "Hi"])
+    assert "memory mmap, 48 rows, 40 pages read ahead]" in capsys.readouterr().err
+    main(["run", "-p", "Hi", "--json"])
+    memory = json.loads(capsys.readouterr().out)["memory"]
+    assert (memory["kind"], memory["pages_ahead"]) == ("native", 40)
+    assert memory["stall_ms"] is memory["prefetch"] is None
+    fake(memory=table)
+    main(["run", "-p", "Hi", "--json"])
+    memory = json.loads(capsys.readouterr().out)["memory"]
+    assert memory["prefetch"] == {"submitted": 6, "ready": 5, "late": 1}
+    assert memory["pages_ahead"] is None
 
 
 def test_raw_prompt_has_no_template(fake: Open) -> None:

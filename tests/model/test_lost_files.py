@@ -47,8 +47,21 @@ class Subject:
     end: int
 
     def moved(self, file: Path) -> Subject:
-        """Return the same with the table's file in another place."""
-        words = tuple(file if word == self.file else word for word in self.words)
+        """Return the same with the table's file in another place.
+
+        All other files are found beside it, as the parts of a model have to be.
+        """
+        folder = self.file.parent / "beside"
+        folder.mkdir()
+        for path in self.file.parent.glob("*.gguf"):
+            target = file if path == self.file else path
+            (folder / path.name).symlink_to(target)
+        words = tuple(
+            folder / word.name
+            if isinstance(word, Path) and word.parent == self.file.parent
+            else word
+            for word in self.words
+        )
         return Subject(words=words, file=file, begin=self.begin, end=self.end)
 
 
@@ -174,24 +187,42 @@ def fails(subject: Subject, drives: ExitStack) -> tuple[Subject, Callable[[], No
     return subject.moved(drive.path), drive.fail
 
 
-@pytest.mark.parametrize("tier", ["mmap", "direct"])
+NATIVE = ["qwen4exp", "gemma4", "qwen4exp_parts"]
+
+
+@pytest.mark.parametrize("subject", [*NATIVE, "attached"], indirect=True)
+@pytest.mark.parametrize("words", [(), ("--no-prefetch",)], ids=["prefetch", "without"])
 def test_a_drive_that_fails_under_an_answer(
-    tier: str, quantized: Path, tmp_path: Path, drives: ExitStack
+    subject: Subject, words: tuple[str, ...], drives: ExitStack
+) -> None:
+    failing, fail = fails(subject, drives)
+    _, err = lose(start(failing, "--memory-tier", "mmap", *words), fail)
+    assert "error[file-lost]" in err
+
+
+def test_a_drive_that_fails_under_direct_reads(
+    quantized: Path, tmp_path: Path, drives: ExitStack
 ) -> None:
     subject, fail = fails(attached(tmp_path, quantized), drives)
-    _, err = lose(start(subject, "--memory-tier", tier), fail)
-    expected = "file-lost" if tier == "mmap" else "bad-table"
-    assert f"error[{expected}]" in err
+    _, err = lose(start(subject, "--memory-tier", "direct"), fail)
+    assert "error[bad-table]" in err and "Input/output error" in err
 
 
-@pytest.mark.parametrize("tier", ["mmap", "ram", "direct"])
+@pytest.mark.parametrize(
+    ("subject", "tier"),
+    [
+        *((name, tier) for name in NATIVE for tier in ("mmap", "ram")),
+        *(("attached", tier) for tier in ("mmap", "ram", "direct")),
+    ],
+    indirect=["subject"],
+)
 def test_a_drive_that_fails_from_the_start(
-    tier: str, quantized: Path, tmp_path: Path, drives: ExitStack
+    subject: Subject, tier: str, drives: ExitStack
 ) -> None:
-    subject, fail = fails(attached(tmp_path, quantized), drives)
+    failing, fail = fails(subject, drives)
     fail()
-    process = start(subject, "--memory-tier", tier)
+    process = start(failing, "--memory-tier", tier)
     out, err = process.communicate(timeout=PATIENCE_S)
-    assert (process.returncode, out) == (1, b"")
+    assert (process.returncode, out) == (1, b""), err
     assert b"error[file-lost]" in err or b"Input/output error" in err
     assert b"Traceback" not in err

@@ -152,7 +152,7 @@ def test_a_table_goes_to_the_drive_and_stays_in_ram_where_that_holds_it() -> Non
     assert make_plan(MOE, MOE.weights[0], mapped, small).tier.cached_part < 1.0  # type: ignore[union-attr]
 
 
-def test_a_models_own_table_is_in_ram_where_it_fits() -> None:
+def test_a_models_own_table_is_in_ram_where_there_is_room_for_its_file_too() -> None:
     """The rows of an attached memory come from the page cache as fast."""
 
     def taken(spec: ModelSpec, hardware: Hardware) -> Tier | None:
@@ -161,7 +161,10 @@ def test_a_models_own_table_is_in_ram_where_it_fits() -> None:
         return plan.tier and plan.tier.tier
 
     plan = make_plan(MOE, MOE.weights[0], Request(), DESKTOP)
-    needed_bytes = total_bytes(plan.ram) + MOE.weights[0].part(Part.TABLE)
+    needed_bytes = total_bytes(plan.ram) + plan.table_in_ram_bytes
+    ram = {term.name: term.n_bytes for term in plan.ram}
+    in_ram = ram.get("weights", 0) + ram["token embedding"]
+    assert plan.table_in_ram_bytes == 2 * MOE.weights[0].part(Part.TABLE) + in_ram
     system_bytes = 2 * GIB
     enough = with_ram(DESKTOP, needed_bytes + system_bytes)
     assert taken(MOE, enough) is Tier.RAM
