@@ -19,10 +19,11 @@ from statistics import median
 
 import numpy as np
 
+import engram_local.memory.page_reader as page_reader
+
 from common import Measured, print_table, spread, turns  # isort: skip
 from engram_local.bench.eviction import Region, evict, read_through
 from engram_local.engine import Engine
-from engram_local.memory import page_reader
 from engram_local.settings import Settings
 from engram_local.telemetry import measure_usage
 from engram_local.units import MIB
