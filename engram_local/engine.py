@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from itertools import chain, cycle, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -379,15 +378,12 @@ class Engine:
         self, token_ids: Sequence[int], sizes: Sequence[int] | None
     ) -> list[Sequence[int]]:
         largest = self._backbone.n_batch
-        # The short one first: while it is computed, rows of the others are read.
-        first = len(token_ids) % largest or largest
-        wanted = cycle(sizes) if sizes else chain([first], repeat(largest))
         chunks: list[Sequence[int]] = []
         start = 0
         while start < len(token_ids):
-            end = start + min(next(wanted), largest)
-            chunks.append(token_ids[start:end])
-            start = end
+            size = sizes[len(chunks) % len(sizes)] if sizes else largest
+            chunks.append(token_ids[start : start + min(size, largest)])
+            start += len(chunks[-1])
         return chunks
 
 

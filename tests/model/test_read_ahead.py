@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from engram_local.engine import Engine
-from engram_local.events import Finished, PromptProgress
+from engram_local.events import Finished
 from tests.model.conftest import EXACT
 from tests.native_models import N_TOKENS
 
@@ -51,18 +50,6 @@ def test_a_table_in_ram_is_not_read_ahead(native_model: Path, tier: str) -> None
     with Engine.open(native_model, settings=settings):
         names = {thread.name for thread in threading.enumerate()}
         assert ("engram-prefetch" in names) == (tier == "mmap")
-
-
-def test_the_short_chunk_comes_first(qwen4exp: Path) -> None:
-    """It ends 8 tokens before the prompt does, where the state is saved."""
-    with Engine.open(qwen4exp, settings=SMALL) as engine:
-        prompt = "Once upon a time a fox met a whale. " * 2
-        n_total = len(engine.encode(prompt))
-        events = list(engine.generate(prompt))
-    done = [0, *(one.n_done for one in events if isinstance(one, PromptProgress))]
-    sizes = [after - before for before, after in pairwise(done)]
-    first = (n_total - 8) % 16
-    assert sizes[0] == first > 0 and sizes[-1] == 8 and set(sizes[1:-1]) == {16}
 
 
 def test_after_a_cancelled_prompt_the_next_one_is_right(native_model: Path) -> None:
