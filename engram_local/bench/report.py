@@ -167,9 +167,10 @@ def _floor(group: GroupSummary) -> str:
 
 
 def _gain(gain: Gain) -> str:
+    closed = "nothing" if gain.closed is None else _percent(gain.closed)
     return (
         f"{gain.slow} lacks {_percent(gain.gap)} of the prompt speed, of which "
-        f"{gain.arm} gains back {_percent(gain.closed)}; it decodes at "
+        f"{gain.arm} gains back {closed}; it decodes at "
         f"{_ratio(gain.decode_ratio)} of {gain.slow}"
     )
 

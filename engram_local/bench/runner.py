@@ -113,6 +113,7 @@ class _Bench:
                     part = (repetition + number / len(arms)) / n_all
                     self._progress(f"{group}: {arm.name}", part)
                     turn = self._turn(arm, workers, token_ids, repetition)
+                    self._check_base(*arms[:2])  # they may be cold, and not stay so
                     self._keep(arm, group, repetition, turn)
 
     def _start_warm(
@@ -134,12 +135,13 @@ class _Bench:
         self._check_base(arms[0])
         return workers
 
-    def _check_base(self, base: Arm) -> None:
-        if base.name in self._left_out:
-            raise BenchError(
-                f"{base.name} is what all others are set against: "
-                f"{self.result.notes[-1]}"
-            )
+    def _check_base(self, *arms: Arm) -> None:
+        for arm in arms:
+            if arm.name in self._left_out:
+                raise BenchError(
+                    f"{arm.name} is what all others are set against: "
+                    f"{self.result.notes[-1]}"
+                )
 
     def _start(self, arm: Arm) -> Worker | None:
         """Start a worker; leave its arm out where this computer cannot run it."""

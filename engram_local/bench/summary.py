@@ -85,8 +85,9 @@ class Gain:
     gap: Spread
     """Of the base's prompt speed, what the slow arm lacks."""
 
-    closed: Spread
-    """Of that, what the arm does not lack."""
+    closed: Spread | None
+    """Of that, what the arm does not lack, in the repetitions where the slow arm lacks
+    something; None = there are none."""
 
     decode_ratio: Spread
     """Of the decode speed to that of the slow arm in the same repetition."""
@@ -174,7 +175,9 @@ class _Group:
                 arm=arm,
                 slow=slow,
                 gap=_spread(lacks),
-                closed=_spread(1 - (1 - ratio) / lack for ratio, lack in pairs),
+                closed=_known(
+                    1 - (1 - ratio) / lack for ratio, lack in pairs if lack > 0
+                ),
                 decode_ratio=_spread(self._ratios(arm, slow, _decode)),
             )
 

@@ -77,7 +77,8 @@ class PythonFunction:
             self._on_hidden(line, np.ctypeslib.as_array(hidden, shape))
         except BaseException as error:  # noqa: BLE001 - see raise_error
             self._error = error  # no exception can pass through llama.cpp
-        return int(self._error is not None)
+            return 1
+        return 0  # whatever an earlier decode left, which Ctrl-C may have ended
 
 
 def node_names(layer_id: int) -> tuple[bytes, ...]:

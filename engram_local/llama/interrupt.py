@@ -43,7 +43,7 @@ def requested() -> bool:
 
 def abort_callback() -> int:
     """Return the address of a function that tells llama.cpp when to give up."""
-    return int(_compiled()[1].address)
+    return int(_abort_callback().address)
 
 
 class deferred:
@@ -99,7 +99,7 @@ def taken_elsewhere() -> Iterator[None]:
 
 @cache
 def _handler_address() -> int:
-    return int(_compiled()[0].address)
+    return int(_handler().address)
 
 
 def _set_handler(address: int | None) -> int | None:
@@ -119,14 +119,19 @@ def _libc() -> ctypes.CDLL:
     return libc
 
 
+# A named symbol, unlike an address, can stand in code that is cached on disk.
+binding.add_symbol(_FLAG_NAME, ctypes.addressof(_flag))
+
+
 @cache
-def _compiled() -> tuple[Any, Any]:
-    # A named symbol, unlike an address, can stand in code that is cached on disk.
-    binding.add_symbol(_FLAG_NAME, ctypes.addressof(_flag))
-    return (
-        native(types.void(types.int32))(_on_interrupt),
-        native(types.uint8(types.voidptr))(_should_abort),
-    )
+def _handler() -> Any:
+    # Apart from the callback: Windows has no `write` that it could be linked with.
+    return native(types.void(types.int32))(_on_interrupt)
+
+
+@cache
+def _abort_callback() -> Any:
+    return native(types.uint8(types.voidptr))(_should_abort)
 
 
 def _flag_pointer(builder: Any) -> Any:

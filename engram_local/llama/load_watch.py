@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import psutil
@@ -37,9 +37,10 @@ class Counters:
 def count() -> Counters:
     """Look at this process now. Takes 0.1 ms."""
     own_bytes = measure_resources().rss_anon_bytes
-    process = psutil.Process()
-    has_reads = hasattr(process, "io_counters")  # not on macOS
-    read_bytes = getattr(process.io_counters(), "read_chars", 0) if has_reads else 0
+    read_bytes = 0
+    # Not on macOS, nor where a kernel counts no reads, or tells them to root only.
+    with suppress(psutil.Error, AttributeError):
+        read_bytes = psutil.Process().io_counters().read_chars
     return Counters(own_bytes=own_bytes or 0, read_bytes=read_bytes)
 
 

@@ -259,3 +259,18 @@ def test_nothing_is_measured_without_its_base() -> None:
     world = FakeWorld(available_bytes=TABLE_BYTES)
     with pytest.raises(BenchError, match="resident is what all others are set against"):
         run_arms(NATIVE, NATIVE.cold, native_subject(), PLAN, outside=world.outside())
+
+
+@pytest.mark.parametrize(
+    ("evictions", "name"),
+    [
+        ([0, 5000], "llama.cpp lazy cold again"),
+        ([0, 0, 0, 5000], "llama.cpp lazy cold"),
+    ],
+)
+def test_a_cold_base_that_does_not_stay_cold_ends_the_bench(
+    evictions: list[int | None], name: str
+) -> None:
+    suite, world = NATIVE_ON_DRIVE, FakeWorld(evictions=evictions)
+    with pytest.raises(BenchError, match=f"{name} is what all others are set against"):
+        run_arms(suite, suite.cold, native_subject(), PLAN, outside=world.outside())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engram_local.bench.arms import ATTACHED, NATIVE
+from engram_local.bench.report import _gain
 from engram_local.bench.runner import Run
 from engram_local.bench.summary import (
     GroupSummary,
@@ -162,6 +163,31 @@ def test_a_gain_is_the_part_of_the_way_from_the_slow_arm_to_the_base() -> None:
     # Speeds of 0.8, 1 and 0.625 where the slow one has 0.5, 0.5 and 0.25.
     assert gain.closed == Spread(median=pytest.approx(0.6), low=0.5, high=1.0)
     assert gain.decode_ratio == Spread(median=2.0, low=pytest.approx(1.6), high=2.5)
+
+
+def with_lazy(*factors: float) -> list[Run]:
+    """Return the same runs with other turns of the slow arm."""
+    slow = "llama.cpp lazy cold"
+    others = [run for run in native_runs() if run.arm != slow]
+    turns = [turn_of(slow, i, factor, "cold") for i, factor in enumerate(factors, 1)]
+    return [*others, *turns]
+
+
+def test_a_gain_needs_something_that_the_slow_arm_lacks() -> None:
+    (group,) = summarize_runs(with_lazy(2.0, 1.0, 0.5), NATIVE)
+    (gain,) = group.gains
+    assert gain.gap == Spread(median=0.0, low=-1.0, high=0.5)
+    # Of the first repetition alone: a speed of 0.8 where the slow one has 0.5.
+    assert gain.closed == Spread(
+        median=pytest.approx(0.6), low=pytest.approx(0.6), high=pytest.approx(0.6)
+    )
+
+
+def test_where_the_slow_arm_lacks_nothing_the_report_says_so() -> None:
+    (group,) = summarize_runs(with_lazy(1.0, 1.0, 0.5), NATIVE)
+    (gain,) = group.gains
+    assert gain.closed is None
+    assert "of which mmap cold gains back nothing" in _gain(gain)
 
 
 def test_without_a_slow_arm_nothing_is_gained(group: GroupSummary) -> None:

@@ -148,3 +148,22 @@ def test_ctrl_c_that_was_left_to_others_comes_back() -> None:
     with interrupt.taken_elsewhere():
         assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+ABORT_ONLY = """
+from engram_local.llama import interrupt
+compile_it, names = interrupt.native, []
+interrupt.native = lambda signature: lambda function: (
+    names.append(function.__name__), compile_it(signature)(function)
+)[1]
+interrupt.abort_callback()
+print(*names)
+"""
+
+
+def test_what_llama_asks_needs_no_handler() -> None:
+    # It writes with a function that Windows does not have, and would not be linked.
+    done = subprocess.run(
+        [sys.executable, "-c", ABORT_ONLY], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["_should_abort"]

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from engram_local.llama import interrupt, load_watch
@@ -81,6 +82,16 @@ def test_a_thread_shows_it_until_the_end(monkeypatch: pytest.MonkeyPatch) -> Non
     n_shown = len(shown)
     arrival.note(0.9)
     assert len(shown) == n_shown
+
+
+def test_a_system_that_does_not_tell_of_reads_counts_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def denied(_process: object) -> None:
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil.Process, "io_counters", denied)
+    assert load_watch.count().read_bytes == 0
 
 
 def test_this_process_is_counted(tmp_path: Path) -> None:
