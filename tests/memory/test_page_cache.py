@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from engram_local.bench.eviction import Region, cached_bytes, evict, read_through
-from engram_local.memory.page_cache import release
+from engram_local.memory.page_cache import mappings, release
 from engram_local.units import MIB
 
 pytestmark = pytest.mark.skipif(
@@ -75,3 +76,22 @@ def test_another_files_mapping_is_left_alone(
 
 def test_a_file_that_is_gone_needs_nothing(tmp_path: Path) -> None:
     release(tmp_path / "gone", [(0, MIB)])
+
+
+@pytest.mark.parametrize(
+    "name", ["two  spaces ", "a\nline", "a\u2028separator", os.fsdecode(b"\xff")]
+)
+def test_a_mapping_is_found_whatever_its_file_is_called(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(bytes(2 * PAGE))
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    with (
+        open(path, "rb") as opened,
+        mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ),
+    ):
+        for called in (path, link):
+            ((_, offset, n_bytes),) = mappings(called)
+            assert (offset, n_bytes) == (0, 2 * PAGE)
