@@ -19,6 +19,8 @@ from statistics import median
 
 import numpy as np
 
+import engram_local.memory.page_reader as page_reader
+
 from common import Measured, print_table, spread, turns  # isort: skip
 from engram_local.bench.eviction import Region, evict, read_through
 from engram_local.engine import Engine
@@ -34,6 +36,8 @@ class Arm:
     tier: str = "mmap"
     cold: bool = True
     prefetch: bool = True
+    maps: bool = True
+    """Pages are also mapped where llama.cpp reads them."""
 
 
 ARMS = {
@@ -44,12 +48,15 @@ ARMS = {
 STEPS = {
     "llama.cpp warm": Arm(cold=False, prefetch=False),
     "ours warm": Arm(cold=False),
+    "ours cold, not mapped": Arm(maps=False),
 }
 BASE, SLOW = "resident", "llama.cpp cold"
 
 
 def take_turn(arm: Arm, args: argparse.Namespace) -> dict[str, float]:
     """Run one prompt and a few tokens here; return milliseconds and MiB."""
+    if not arm.maps:
+        page_reader.find_mapping = lambda *_: None
     region = Region(path=args.model)
     if arm.cold:
         evict(region)

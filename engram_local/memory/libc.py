@@ -137,6 +137,13 @@ posix_fadvise = numba.types.ExternalFunction(
 
 WILL_NEED = 3  # POSIX_FADV_WILLNEED, on every Linux but s390's
 
+madvise = numba.types.ExternalFunction(
+    "madvise", numba.i4(numba.types.voidptr, numba.types.uintp, numba.i4)
+)
+"""(address, bytes, advice) -> 0, or -1 and `errno`."""
+
+POPULATE_READ = 22  # MADV_POPULATE_READ, since Linux 5.14; before that it is refused
+
 _errno_location = numba.types.ExternalFunction(
     "__errno_location", numba.types.voidptr()
 )

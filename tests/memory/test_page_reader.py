@@ -1,4 +1,4 @@
-"""Rows -> pages in the page cache: exactly theirs."""
+"""Rows -> pages in the page cache: exactly theirs, and mapped where llama.cpp reads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.page_cache import comes_true, evict, mapped, resident_pages
 if not sys.platform.startswith("linux"):
     pytest.skip("Linux only", allow_module_level=True)
 
-from engram_local.memory.page_reader import PageReader
+from engram_local.memory.page_reader import PageReader, find_mapping
 
 PAGE = mmap.PAGESIZE
 SHAPES = [
@@ -71,6 +71,55 @@ def test_exactly_the_pages_of_the_rows_are_read(
         return came == wanted
 
     assert comes_true(attempt)
+
+
+def test_what_is_read_is_mapped_where_it_will_be_used(tmp_path: Path) -> None:
+    module = make_native(tmp_path / "table.bin")
+    token_ids = ids(40)
+    evict(module.path)
+    with mapped(module.path) as file_bytes:
+        address = int(file_bytes.ctypes.data)
+        assert find_mapping(module.path, module.spec.layers[0].table) == address
+        read(module, token_ids, [40])
+        if not _mapped_bytes(address):
+            pytest.skip("this kernel cannot map pages ahead")
+        wanted_bytes = PAGE * len(pages_of(module, token_ids, PAGE))
+
+        def attempt() -> bool:
+            read(module, token_ids, [40])
+            assert _mapped_bytes(address) <= wanted_bytes
+            return _mapped_bytes(address) == wanted_bytes
+
+        assert comes_true(attempt)
+
+
+def _mapped_bytes(address: int) -> int:
+    text = Path("/proc/self/smaps").read_text("utf-8")
+    entry = text.split(f"\n{address:x}-")[1]
+    line = next(line for line in entry.splitlines() if line.startswith("Rss:"))
+    return 1024 * int(line.split()[1])
+
+
+def test_a_mapping_that_is_not_the_only_one_is_not_taken(tmp_path: Path) -> None:
+    module = make_native(tmp_path / "table.bin")
+    table = module.spec.layers[0].table
+    assert find_mapping(module.path, table) is None
+    with mapped(module.path) as _, mapped(module.path) as _:
+        assert find_mapping(module.path, table) is None
+
+
+def test_a_part_of_the_file_may_be_mapped_but_all_of_the_table(tmp_path: Path) -> None:
+    module = make_native(tmp_path / "table.bin")
+    table, size = module.spec.layers[0].table, module.path.stat().st_size
+    with open(module.path, "rb") as file:
+        for length, found in ((size - PAGE, True), (size - 2 * PAGE, False)):
+            part = mmap.mmap(
+                file.fileno(), length, access=mmap.ACCESS_READ, offset=PAGE
+            )
+            address = int(np.frombuffer(part, np.uint8).ctypes.data) - PAGE
+            expected = address if found else None
+            assert find_mapping(module.path, table) == expected
+            del part
 
 
 def test_after_a_cancel_nothing_is_read_until_allowed(tmp_path: Path) -> None:
