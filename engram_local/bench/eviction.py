@@ -97,7 +97,7 @@ def _evict_here(region: Region) -> Eviction:
     begin, end = region.pages()
     with open(region.path, "rb") as file:
         os.fsync(file.fileno())  # a dirty page cannot be dropped
-        if hasattr(os, "posix_fadvise"):  # Linux
+        if hasattr(os, "posix_fadvise") and begin < end:  # Linux; 0 = up to the end
             length = end - begin
             os.posix_fadvise(file.fileno(), begin, length, os.POSIX_FADV_DONTNEED)
     return Eviction(

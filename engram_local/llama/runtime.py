@@ -352,18 +352,22 @@ def _load_model(
     modes = load_modes(native)
     params.lazy_mode, params.load_mode = modes.lazy_mode, modes.load_mode
     params.no_host = modes.no_host
-    # A second Ctrl-C ends the process: nothing of ours is on the drive here.
-    with interrupt.deferred(twice_ends=True), _reported(native, progress) as report:
+    model = None
+    with ExitStack() as stack:
+        stack.callback(lambda: model and llama_cpp.llama_model_free(model))
+        # A second Ctrl-C ends the process: nothing of ours is on the drive here.
+        with interrupt.deferred(twice_ends=True), _reported(native, progress) as report:
 
-        def on_progress(part: float, _user_data: object) -> bool:
-            report(part)
-            return not interrupt.requested()
+            def on_progress(part: float, _user_data: object) -> bool:
+                report(part)
+                return not interrupt.requested()
 
-        callback = llama_cpp.llama_progress_callback(on_progress)
-        params.progress_callback = callback
-        model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
-    if not model:
-        raise _load_error(path)
+            callback = llama_cpp.llama_progress_callback(on_progress)
+            params.progress_callback = callback
+            model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
+        if not model:
+            raise _load_error(path)
+        stack.pop_all()
     return model
 
 

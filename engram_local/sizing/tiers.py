@@ -2,11 +2,12 @@
 
     reads of a token = rows * blocks of a row, of those that are not in RAM
     decode    t = compute + max(0, gather - overlap)
-    prompt    t = max(compute, reads / reads per s) where this package reads ahead,
-              t = compute + reads / reads per s     where llama.cpp reads
+    prompt    t = max(compute, reads / reads per s) + first where we read ahead,
+              t = compute + reads / reads per s     where others run the model
 
 llama.cpp 0.3.36 queues the rows of a batch right before its graph, so nothing is
-computed while they are read (src/llama-impl.cpp, llama_prefetch_rows).
+computed while they are read (src/llama-impl.cpp, llama_prefetch_rows). Of a model's own
+table that is left for the first batch of a prompt (`first`), which nothing is ahead of.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ book pages of models/eval/general.txt in the default model's tokens."""
 
 MOST_IN_FLIGHT = 64
 """Reads that a prompt keeps on their way at once."""
+
+_FIRST_PART = 512 / 2048
+"""Of the rows of a prompt of 2,048 tokens, those of the first batch."""
 
 _GROWTH = 0.7
 """Exponent of a drive's rate over its depth: 19,000 at 1 and 600,000 at 128."""
@@ -214,8 +218,11 @@ class _Waits:
         reading, time = self._prompt_reading(), self._pace.prompt
         if reading is None or time is None:
             return None
-        join = longer if self._spec.attached else sum_of
-        return rate_of(join(time.seconds, reading))
+        if not self._spec.attached and not self._spec.runs_here:
+            return rate_of(sum_of(time.seconds, reading))
+        seconds = longer(time.seconds, reading)
+        first = self._first_reading()
+        return rate_of(seconds if first is None else sum_of(seconds, first))
 
     def decode_bound(self) -> str:
         stall, time = self.stall(), self._pace.decode
@@ -231,6 +238,12 @@ class _Waits:
 
     def _prompt_reading(self) -> Interval | None:
         return self._gather(self._prompt_reads, MOST_IN_FLIGHT)
+
+    def _first_reading(self) -> Interval | None:
+        """Return the part of a prompt's reading that nothing is computed beside."""
+        if self._spec.attached:
+            return None
+        return self._gather(_FIRST_PART * self._prompt_reads, MOST_IN_FLIGHT)
 
     def _gather(self, reads: float, in_flight: float) -> Interval | None:
         """Return the seconds for `reads`, of which so many are on their way at once."""

@@ -25,6 +25,7 @@ PACE = Pace(
     decode=Time(seconds=Interval(0.02, 0.025, 0.05, Source.MEASURED), bound="RAM"),
     prompt=Time(seconds=Interval(8e-4, 1e-3, 2e-3, Source.MEASURED), bound="GPU"),
 )
+PACE_PROMPT_S = 1e-3
 
 
 def drive(**rates: float) -> Drive:
@@ -87,17 +88,21 @@ def test_a_mapped_table_waits_for_what_is_not_in_ram() -> None:
     assert plan.decode_reads_per_s == pytest.approx(reads / 0.025)
 
 
-def test_llama_cpp_reads_before_it_computes_and_this_package_meanwhile() -> None:
-    where = drive(d64=10e3)
-    native = tiers(MOE, PACE, where, 0)[Tier.MMAP]
-    reads = reads_of_token(MOE, MOE.weights[0], in_prompt=True)
-    assert native.prompt_per_s is not None
-    assert native.prompt_per_s.value == pytest.approx(1 / (1e-3 + reads / 10e3))
-    attached = replace(MOE, attached=True)
-    ahead = tiers(attached, PACE, where, 0)[Tier.MMAP]
-    assert ahead.prompt_per_s is not None
-    assert ahead.prompt_per_s.value == pytest.approx(1 / (reads / 10e3))
-    assert native.prompt_bound == ahead.prompt_bound == "drive reads"
+def test_rows_of_a_prompt_are_read_before_or_while_it_is_computed() -> None:
+    reading = reads_of_token(MOE, MOE.weights[0], in_prompt=True) / 10e3
+
+    def seconds(spec: ModelSpec) -> float:
+        plan = tiers(spec, PACE, drive(d64=10e3), 0)[Tier.MMAP]
+        assert plan.prompt_bound == "drive reads"
+        assert plan.prompt_per_s is not None
+        return 1 / plan.prompt_per_s.value
+
+    assert reading > PACE_PROMPT_S
+    assert seconds(replace(MOE, runs_here=False)) == pytest.approx(
+        PACE_PROMPT_S + reading
+    )
+    assert seconds(MOE) == pytest.approx(reading + reading / 4)  # the first batch
+    assert seconds(replace(MOE, attached=True)) == pytest.approx(reading)
 
 
 def test_a_later_layer_leaves_time_to_read() -> None:
