@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -27,20 +28,20 @@ PROBE = ("probe", "--quick", "-t", "1")
 
 def writes(process: subprocess.Popen[bytes], folder: Path) -> bool:
     """Return whether a process has a file in the folder that is not empty."""
-    found = Path(f"/proc/{process.pid}/fd").iterdir()
-    with_links = ((path, os.readlink(path)) for path in found if path.is_symlink())
-    return any(
-        link.startswith(f"{folder}/") and path.stat().st_size > 0
-        for path, link in with_links
-    )
+    for path in Path(f"/proc/{process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed meanwhile
+            if os.readlink(path).startswith(f"{folder}/") and path.stat().st_size:
+                return True
+    return False
 
 
 def measures(process: subprocess.Popen[bytes], folder: Path) -> bool:
     """Return whether a worker has a file of the folder open or mapped."""
-    return any(
-        str(folder) in Path(f"/proc/{child.pid}/maps").read_text()
-        for child in psutil.Process(process.pid).children()
-    )
+    for child in psutil.Process(process.pid).children():
+        with suppress(OSError):  # it ended meanwhile
+            if str(folder) in Path(f"/proc/{child.pid}/maps").read_text():
+                return True
+    return False
 
 
 @pytest.mark.usefixtures("quantized")
