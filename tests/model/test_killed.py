@@ -60,6 +60,7 @@ def test_nothing_is_left(
     moment: Callable[[subprocess.Popen[bytes], Path], bool],
     number: signal.Signals,
     tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     folder, home = tmp_path / "files", tmp_path / "home"
     folder.mkdir()
@@ -69,6 +70,7 @@ def test_nothing_is_left(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
+    request.addfinalizer(process.kill)  # it would go on for ever after a failure here
     end = time.monotonic() + PATIENCE_S
     while not moment(process, folder):
         assert process.poll() is None, process.communicate()
