@@ -110,5 +110,53 @@ class Finished:
 Event = PromptProgress | TextChunk | Finished
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenTrace:
+    """A token of an answer, and how far it opened the memory's gates."""
+
+    token_id: int
+    text: str
+    """May be a part of a character, which shows as U+FFFD."""
+
+    gates: tuple[float, ...]
+    """Per memory layer, 0 closed to 1 open: what the memory added to the state that
+    was computed from this token. Empty without memory, or where llama.cpp gates."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRow:
+    """A row of the table that a token reads."""
+
+    layer_id: int
+    order: int
+    """Tokens of the n-gram."""
+
+    head: int
+    token_ids: tuple[int, ...]
+    """Of the n-gram, oldest first; shorter where the sequence or an EOS cuts it."""
+
+    texts: tuple[str, ...]
+    row_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableStrip:
+    """Which parts of one layer's table are in memory."""
+
+    layer_id: int
+    n_rows: int
+    table_bytes: int
+    resident: tuple[float | None, ...]
+    """Part of each cell that is resident, 0 to 1, from the table's begin to its end;
+    None = the system does not tell, or may not tell the truth."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableMap:
+    """All layers' tables."""
+
+    strips: tuple[TableStrip, ...]
+
+
 def _rate(count: int, seconds: float) -> float | None:
     return count / seconds if count > 0 and seconds > 0 else None

@@ -13,6 +13,9 @@ import psutil
 from engram_local.events import Timing
 from engram_local.units import KIB
 
+STALL_EDGES_MS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+"""Upper bounds of a histogram's bins; one more bin holds what is longer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:

@@ -22,6 +22,7 @@ LAYERS = [
     {"engine"},
     {"bench"},
     {"probe", "sizing"},
+    {"worker"},
     {"cli"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
