@@ -22,6 +22,7 @@ LAYERS = [
     {"engine"},
     {"bench"},
     {"probe", "sizing"},
+    {"opening"},
     {"worker"},
     {"cli"},
 ]
