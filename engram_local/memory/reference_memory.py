@@ -140,7 +140,7 @@ class ReferenceMemory:
         )
         hasher, table = self._hashers[line], self._tables[line]
         first = max(0, start - hasher.context)
-        ids = self.module.token_map[self._token_ids[first:end]].astype(np.int64)
+        ids = self.module.canonical_ids(self._token_ids[first:end])
         row_ids = hasher.row_ids(ids, start - first).reshape(-1)
         rows = gather_finite(table, row_ids, self.layer_ids[line])
         return rows.reshape(end - start, -1)
