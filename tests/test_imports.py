@@ -20,6 +20,7 @@ LAYERS = [
     {"attachment"},
     {"loading"},
     {"sequence", "answer"},
+    {"measuring"},
     {"engine"},
     {"bench"},
     {"probe", "sizing"},
