@@ -27,6 +27,7 @@ from engram_local.events import (
     MemoryTotals,
     Progress,
     PromptProgress,
+    TableMap,
     TextChunk,
     TokenRow,
 )
@@ -35,6 +36,7 @@ from engram_local.llama.sampling import Sampler
 from engram_local.loading import Loaded, load
 from engram_local.measuring import Replay
 from engram_local.memory.ngrams import token_rows
+from engram_local.memory.table_map import evict, map_tables, warm
 from engram_local.memory.tally import Tally
 from engram_local.sequence import TokenSequence
 from engram_local.settings import Settings
@@ -295,6 +297,37 @@ class Engine:
                 f"there is no token {position}, {len(token_ids)} have been evaluated"
             )
         return token_rows(self._memory.module, token_ids, position, self._text_of)
+
+    def table_map(self, n_cells: int) -> TableMap:
+        """Return what is in memory of `n_cells` equal parts of each layer's table."""
+        self._check_open()
+        return map_tables(self._require_memory(), n_cells)
+
+    def warm_table(self, progress: Progress | None = None) -> None:
+        """Read the loaded memory's table into the page cache; `cancel` ends it.
+
+        Raises UsageError in other tiers than mmap, TableError if it cannot be read.
+        """
+        self._check_idle()
+        self._cancelled = False
+        for part in warm(self._require_memory()):
+            if progress is not None:
+                progress("reading the table", part)
+            if self._cancelled:
+                return
+
+    def evict_table(self) -> None:
+        """Let the page cache forget the table; pages that others map stay.
+
+        Raises UsageError in other tiers than mmap.
+        """
+        self._check_idle()
+        evict(self._require_memory())
+
+    def _require_memory(self) -> Memory:
+        if self._loaded_memory is None:
+            raise UsageError("this engine was opened without a memory")
+        return self._loaded_memory
 
     def close(self) -> None:
         """Free everything. Calling it twice is fine."""
