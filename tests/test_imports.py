@@ -22,7 +22,7 @@ LAYERS = [
     {"sequence", "answer"},
     {"measuring"},
     {"engine"},
-    {"bench"},
+    {"bench", "compare"},
     {"probe", "sizing"},
     {"opening"},
     {"worker"},
