@@ -117,7 +117,7 @@ def find_without_drive(
 def find_with_drive(
     identity: Identity, environ: Mapping[str, str] = os.environ
 ) -> Probe | None:
-    """Return the newest probe in which the drive was measured, whatever GPUs there were.
+    """Return the newest probe that measured the drive, whatever GPUs there were.
 
     For who only asks about the drive and need not look at GPUs. None where there is
     none; files that are unfit are passed over.

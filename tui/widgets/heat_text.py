@@ -139,6 +139,11 @@ class HeatText(ScrollView, can_focus=True):
         """Whether bars are drawn in place of tints."""
         return self.bars or self.app.no_color or self.app.native_ansi_color
 
+    @property
+    def tints(self) -> tuple[Style, ...]:
+        """The tints from closed to open; empty where bars are drawn."""
+        return () if self.has_bars else self._styles_of_theme().tints
+
     # --- drawing ----------------------------------------------------------------
 
     def render_line(self, y: int) -> Strip:
