@@ -13,7 +13,16 @@ PACKAGE = Path(engram_local.__file__).parent
 LAYERS = [
     # A module may import from the lines above its own, and from its own package.
     {"errors", "events", "figures", "kernels", "system", "units"},
-    {"spec", "model_spec", "hardware", "memlock", "settings", "telemetry", "chat"},
+    {
+        "spec",
+        "model_spec",
+        "hardware",
+        "memlock",
+        "relay",
+        "settings",
+        "telemetry",
+        "chat",
+    },
     {"memory", "llama", "scratch_files"},
     {"formats"},
     {"catalog", "residency"},
