@@ -14,8 +14,8 @@ codec.py turns all of these into JSON and back.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from engram_local.chat.conversation import ChatMessage
 from engram_local.events import (
     Finished,
     MemoryKind,
@@ -29,17 +29,6 @@ from engram_local.settings import Settings
 
 PROTOCOL = 1
 """Both sides must speak the same; raised with every change of what stands here."""
-
-Role = Literal["system", "user", "assistant"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatMessage:
-    """A message for the chat template."""
-
-    role: Role
-    content: str
-
 
 # --- requests ---------------------------------------------------------------------
 
