@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engram_local.hardware import Drive
-from engram_local.probe.store import find_with_drive, here
 
+def measured_reads_per_s(path: Path, in_flight: float) -> float | None:
+    """Return the drive's random reads of 4 KiB per second with so many on their way.
 
-def measured_drive(path: Path) -> Drive | None:
-    """Return the drive with its measured reads; None if it was never measured.
-
-    For a thread of its own: the imports above take half a second.
+    None if no probe has measured this drive. For a thread of its own: what is imported
+    here takes half a second.
     """
-    identity = here(path)
-    probe = find_with_drive(identity)
+    from engram_local.hardware import Drive
+    from engram_local.probe.store import find_with_drive, here
+    from engram_local.sizing.tiers import reads_per_s
+
+    probe = find_with_drive(here(path))
     if probe is None or probe.drive is None:
         return None
-    return Drive(
-        name=identity.device,
-        file_system=identity.file_system,
+    drive = Drive(
+        name=probe.identity.device,
+        file_system=probe.identity.file_system,
         rotational=None,
         free_bytes=None,
         reads=probe.drive.reads,
-        bytes_per_s=probe.drive.bytes_per_s,
     )
+    figure = reads_per_s(drive, in_flight)
+    return None if figure is None else figure.value

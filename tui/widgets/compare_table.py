@@ -22,9 +22,7 @@ def table_lines(arms: Sequence[ComparedArm]) -> Iterator[str]:
     yield _line("", ["with memory" if arm.memory_on else "without" for arm in arms])
     yield _line("NLL with memory", [_nll(arm.nll_on) for arm in arms])
     yield _line("NLL without memory", [_nll(arm.nll_off) for arm in arms])
-    yield _line("tokens", [format_count(len(arm.finished.token_ids)) for arm in arms])
-    yield _line("tokens per second", [_speed(arm) for arm in arms])
-    yield _line("ended", [arm.finished.finish_reason for arm in arms])
+    yield _line("tokens, per second", [_tokens(arm) for arm in arms])
 
 
 def _line(name: str, values: Sequence[str]) -> str:
@@ -36,9 +34,10 @@ def _nll(nll: float | None) -> str:
     return "-" if nll is None else f"{nll:.3f} nats/token"
 
 
-def _speed(arm: ComparedArm) -> str:
+def _tokens(arm: ComparedArm) -> str:
+    count = format_count(len(arm.finished.token_ids))
     speed = arm.finished.tokens_per_s
-    return "-" if speed is None else f"{speed:.1f}"
+    return f"{count}, -" if speed is None else f"{count}, {speed:.1f}"
 
 
 def sentences(arms: Sequence[ComparedArm]) -> str:
@@ -55,13 +54,14 @@ def _sentence(arm: ComparedArm) -> str:
     """Return how likely an answer is under both settings."""
     if arm.nll_on is None or arm.nll_off is None:
         return ""
-    answer = "With memory, the answer that was written "
-    answer += "with it" if arm.memory_on else "without it"
+    written = "with memory" if arm.memory_on else "without memory"
+    answer = f"The answer written {written} is"
     likelier = arm.nll_off - arm.nll_on
     if abs(likelier) < _NO_DIFFERENCE:
-        return f"{answer} is as likely as without."
-    word = "likelier" if likelier > 0 else "less likely"
-    return f"{answer} is {abs(likelier):.2f} nats per token {word} than without."
+        return f"{answer} as likely with memory as without it."
+    more, less = ("with", "without") if likelier > 0 else ("without", "with")
+    by = f"{abs(likelier):.2f} nats per token"
+    return f"{answer} {by} likelier {more} memory than {less} it."
 
 
 class CompareTable(Static):

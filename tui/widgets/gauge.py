@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from rich.text import Text
 from textual.widget import Widget
 
@@ -25,13 +27,16 @@ def _percent(part: float) -> str:
 
 
 class Gauge(Widget):
-    """A name and numbers, and below them a bar, full where all is needed."""
+    """Both numbers, and below them a bar that is full where all is needed."""
 
-    DEFAULT_CSS = "Gauge { height: 2; }"
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"blocks"}
+    DEFAULT_CSS = """
+    Gauge { height: auto; }
+    Gauge > .blocks { color: $accent; }
+    """
 
-    def __init__(self, name: str, *, id: str | None = None) -> None:
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._title = name
         self._need: float | None = None
         self._have: float | None = None
 
@@ -39,12 +44,18 @@ class Gauge(Widget):
         """Show other numbers, both per second; None = unknown."""
         if (need, have) != (self._need, self._have):
             self._need, self._have = need, have
-            self.refresh()
+            self.refresh(layout=True)
+
+    def get_content_height(
+        self, container: object, viewport: object, width: int
+    ) -> int:
+        """The numbers; the bar if there is one."""
+        return 2 if self._need is not None and self._have else 1
 
     def render(self) -> Text:
         """Return both lines, as wide as the widget."""
-        known = self._need is not None and self._have
-        part = (self._need or 0.0) / self._have if known and self._have else 0.0
-        text = f"{self._title} {gauge_text(self._need, self._have)}"
-        line = bar(part, self.size.width) if known else ""
-        return Text(f"{text}\n{line}", no_wrap=True, overflow="ellipsis")
+        text = Text(gauge_text(self._need, self._have), no_wrap=True)
+        if self._need is not None and self._have:
+            colour = self.get_component_rich_style("blocks", partial=True)
+            text.append("\n" + bar(self._need / self._have, self.size.width), colour)
+        return text

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log
+from typing import ClassVar
 
 from rich.text import Text
 from textual.widget import Widget
@@ -78,7 +79,11 @@ def histogram_lines(counts: Sequence[int], width: int, height: int) -> list[str]
 class StallHistogram(Widget):
     """Stalls since the model was opened."""
 
-    DEFAULT_CSS = f"StallHistogram {{ height: {_HEIGHT + 4}; }}"
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"blocks"}
+    DEFAULT_CSS = f"""
+    StallHistogram {{ height: {_HEIGHT + 4}; }}
+    StallHistogram > .blocks {{ color: $accent; }}
+    """
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -92,15 +97,11 @@ class StallHistogram(Widget):
 
     def render(self) -> Text:
         """Return the histogram as wide as the widget."""
+        text = Text(no_wrap=True, overflow="ellipsis")
+        text.append(quantiles_text(self._counts) + "\n")
+        *rows, bounds, numbers = histogram_lines(self._counts, self.size.width, _HEIGHT)
+        colour = self.get_component_rich_style("blocks", partial=True)
+        text.append("\n".join(rows), colour)
         n_steps = format_count(sum(self._counts))
-        return Text(
-            "\n".join(
-                (
-                    quantiles_text(self._counts),
-                    *histogram_lines(self._counts, self.size.width, _HEIGHT),
-                    f"{n_steps} steps by ms waited (heights: log scale)",
-                )
-            ),
-            no_wrap=True,
-            overflow="ellipsis",
-        )
+        caption = f"{n_steps} steps by ms waited (heights: log scale)"
+        return text.append("\n".join(("", bounds, numbers, caption)))

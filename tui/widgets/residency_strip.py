@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from rich.text import Text
 from textual.widget import Widget
@@ -65,7 +66,11 @@ def _percent(part: float) -> str:
 class ResidencyStrips(Widget):
     """One line and one strip per layer."""
 
-    DEFAULT_CSS = "ResidencyStrips { height: auto; }"
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"blocks"}
+    DEFAULT_CSS = """
+    ResidencyStrips { height: auto; }
+    ResidencyStrips > .blocks { color: $accent; }
+    """
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -77,11 +82,18 @@ class ResidencyStrips(Widget):
         """Cells that fit."""
         return self.size.width or _WIDTH_BEFORE_THE_FIRST
 
-    def show(self, table_map: TableMap | None, note: str = "") -> None:
-        """Show another look at the table; None = there was none yet."""
-        self._strips = table_map.strips if table_map else ()
-        self._note = note
-        self.refresh(layout=True)
+    def show(self, table_map: TableMap | None) -> None:
+        """Show another look at the table; None = there was none."""
+        strips = table_map.strips if table_map else ()
+        if strips != self._strips:
+            self._strips = strips
+            self.refresh(layout=True)
+
+    def note(self, text: str) -> None:
+        """Write a line above the strips; empty = none."""
+        if text != self._note:
+            self._note = text
+            self.refresh(layout=True)
 
     def get_content_height(
         self, container: object, viewport: object, width: int
@@ -91,8 +103,9 @@ class ResidencyStrips(Widget):
 
     def render(self) -> Text:
         """Return the strips as wide as the widget."""
-        lines = [self._note] if self._note else []
+        colour = self.get_component_rich_style("blocks", partial=True)
+        lines = [Text(self._note)] if self._note else []
         for strip in self._strips:
-            lines.append(f"layer {strip.layer_id}: {resident_text(strip)}")
-            lines.append(strip_text(strip.resident, self.size.width))
-        return Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
+            lines.append(Text(f"layer {strip.layer_id}: {resident_text(strip)}"))
+            lines.append(Text(strip_text(strip.resident, self.size.width), colour))
+        return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)

@@ -35,9 +35,7 @@ def test_each_answer_has_its_nll_under_both_settings() -> None:
         ["with memory", "without"],
         ["NLL with memory", "0.500 nats/token", "1.300 nats/token"],
         ["NLL without memory", "2.600 nats/token", "1.000 nats/token"],
-        ["tokens", "3", "3"],
-        ["tokens per second", "40.0", "40.0"],
-        ["ended", "stop", "stop"],
+        ["tokens, per second", "3, 40.0", "3, 40.0"],
     ]
 
 
@@ -47,24 +45,24 @@ def test_the_table_fits_80_columns() -> None:
 
 def test_sentences_read_the_numbers() -> None:
     assert sentences((ON, OFF)) == (
-        "With memory, the answer that was written with it is 2.10 nats per token "
-        "likelier than without. With memory, the answer that was written without it "
-        "is 0.30 nats per token less likely than without."
+        "The answer written with memory is 2.10 nats per token likelier with memory "
+        "than without it. The answer written without memory is 0.30 nats per token "
+        "likelier without memory than with it."
     )
 
 
 @pytest.mark.parametrize("nll_off", [0.5, 0.504, 0.496])
 def test_no_difference_is_none(nll_off: float) -> None:
     assert sentences((replace(ON, nll_off=nll_off),)) == (
-        "With memory, the answer that was written with it is as likely as without."
+        "The answer written with memory is as likely with memory as without it."
     )
 
 
 def test_equal_answers_are_read_once() -> None:
     same = replace(OFF, finished=FINISHED)
     assert sentences((ON, same)) == (
-        "Both answers are the same, word for word. With memory, the answer that was "
-        "written with it is 2.10 nats per token likelier than without."
+        "Both answers are the same, word for word. The answer written with memory is "
+        "2.10 nats per token likelier with memory than without it."
     )
 
 
@@ -72,12 +70,6 @@ def test_an_empty_answer_has_no_nll() -> None:
     empty = replace(
         ON, finished=replace(FINISHED, token_ids=(), text=""), nll_on=None, nll_off=None
     )
-    assert sentences((empty, OFF)).startswith(
-        "With memory, the answer that was written without"
-    )
-    assert [line.split()[-1] for line in table_lines((empty,))][1:5] == [
-        "-",
-        "-",
-        "0",
-        "-",
-    ]
+    assert sentences((empty, OFF)).startswith("The answer written without memory")
+    ends = [line.split()[-1] for line in table_lines((empty,))]
+    assert ends == ["memory", "-", "-", "-"]
