@@ -114,10 +114,10 @@ def tier_costs(memory: MemoryInfo, available_bytes: int | None) -> dict[str, str
     )
     n_rows = format_count(memory.rows_per_token)
     return {
-        "mmap": "The table stays in its file; the page cache keeps what is used, as "
-        "long as RAM is left. A row that is not there is waited for.",
-        "ram": f"All {size} are read into RAM now and stay there{free}. No row is "
+        "mmap": "mmap: the table stays in its file; the page cache keeps what is used, "
+        "as long as RAM is left. A row that is not there is waited for.",
+        "ram": f"ram: all {size} are read into RAM now and stay there{free}. No row is "
         "waited for.",
-        "direct": f"Every row comes from the drive, every time: {n_rows} reads per "
-        "token. Takes no RAM; for tables much larger than it. Linux only.",
+        "direct": f"direct: every row comes from the drive, every time: {n_rows} reads "
+        "per token. Takes no RAM; for tables much larger than it. Linux only.",
     }

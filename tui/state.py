@@ -38,7 +38,7 @@ class EngineState:
     """Of the newest prompt."""
 
     finished: Finished | None = None
-    """Of the newest answer that is complete."""
+    """Of the newest answer; None while it is written."""
 
     peak_rows_per_s: float | None = None
     """The most of any Status since the newest answer began."""
@@ -73,7 +73,7 @@ def after(state: EngineState, event: Event) -> EngineState:
             peak = max(state.peak_rows_per_s or 0.0, event.rows_per_s or 0.0) or None
             return replace(state, status=event, peak_rows_per_s=peak)
         case ContextUse():
-            return replace(state, context=event, peak_rows_per_s=None)
+            return replace(state, context=event, finished=None, peak_rows_per_s=None)
         case Finished():
             return replace(state, finished=event)
     return state

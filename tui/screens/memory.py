@@ -171,6 +171,8 @@ class MemoryScreen(AppScreen):
         if state.finished is not self._traced:
             self._traced = state.finished
             self._ask_trace()
+        elif self._trace is None:
+            self._tint()
         elif self._explained != self._heat.cursor:
             self._explain()
 
