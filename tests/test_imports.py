@@ -13,7 +13,7 @@ PACKAGE = Path(engram_local.__file__).parent
 LAYERS = [
     # A module may import from the lines above its own, and from its own package.
     {"errors", "events", "figures", "kernels", "system", "units"},
-    {"spec", "model_spec", "hardware", "memlock"},
+    {"spec", "model_spec", "hardware", "memlock", "relay"},
     {"scratch_files", "settings", "telemetry"},
     {"chat", "memory", "llama"},
     {"formats"},
