@@ -15,6 +15,8 @@
   - SessionError       conversations cannot be kept or found again         exit 1
   - BenchError         a measurement could not be taken                    exit 1
   - Interrupted        Ctrl-C ended a computation                        exit 130
+  - WorkerLostError    the engine's process has ended                     exit 1
+  - ProtocolError      two processes do not understand each other         exit 1
 
 `code` is stable and meant to be searched for. This module imports nothing of ours.
 """
@@ -123,3 +125,22 @@ class Interrupted(EngramError):
 
     code = "interrupted"
     exit_code = 130
+
+
+class WorkerLostError(EngramError):
+    """The engine's process has ended, or could not be started."""
+
+    code = "engine-lost"
+
+    def __init__(
+        self, message: str, *, log: tuple[str, ...] = (), hint: str | None = None
+    ) -> None:
+        """log: the last lines that it wrote on stderr, printable, oldest first."""
+        super().__init__(message, hint=hint)
+        self.log = log
+
+
+class ProtocolError(EngramError):
+    """A message between two of our processes is not understood."""
+
+    code = "bad-message"

@@ -1,8 +1,10 @@
 """What an engine's process is asked, and what it says: frozen values, one per line.
 
 A request has a number, and every event it causes has the same; the last of them is
-`Done` or `Failed`. Requests are done in order, one at a time; only `Cancel` overtakes.
-The end of the child's stdin ends the child. codec.py turns these into JSON and back.
+`Done` or `Failed`. Requests are done in order, one at a time; only `Cancel` overtakes:
+it has the number of the request that it ends, and no events of its own. `Hello` has the
+number 0, and requests have others. The end of the child's stdin ends the child.
+codec.py turns all of these into JSON and back.
 
     > {"id": 3, "kind": "Generate", "value": {"messages": [...], "settings": {...}}}
     < {"id": 3, "kind": "TextChunk", "value": {"text": "A lemur"}}
@@ -15,8 +17,11 @@ from dataclasses import dataclass
 
 from engram_local.chat.conversation import ChatMessage
 from engram_local.events import (
+    ArmStarted,
+    Compared,
     Finished,
     MemoryKind,
+    MemoryPart,
     PromptProgress,
     TableMap,
     TextChunk,
@@ -122,7 +127,11 @@ class EvictTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
-    """End the request that is being done; what there is of an answer is kept."""
+    """End the request of this number, or do not begin it.
+
+    An answer ends with Finished, and what there is of it is kept; all else fails with
+    the code "interrupted".
+    """
 
 
 Request = (
@@ -174,18 +183,6 @@ class MemoryInfo:
     n_rows: int
     row_bytes: int
     rows_per_token: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryPart:
-    """What something takes of VRAM and RAM, planned before the load (sizing/plan.py).
-
-    name: "weights", "KV cache", "compute buffers", ... of the sizing report.
-    """
-
-    name: str
-    vram_bytes: int
-    ram_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,34 +298,6 @@ class TokenRows:
 
     position: int
     rows: tuple[TokenRow, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmStarted:
-    """What comes now is the answer with the memory, or the one without."""
-
-    memory_on: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparedArm:
-    """One of two answers."""
-
-    memory_on: bool
-    finished: Finished
-    nll_on: float | None
-    """Mean negative log-likelihood of the answer's tokens, in nats, with the memory;
-    None for an empty answer."""
-
-    nll_off: float | None
-    """And without."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """Both answers, scored both ways."""
-
-    arms: tuple[ComparedArm, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
