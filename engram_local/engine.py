@@ -77,16 +77,18 @@ class Engine:
         *,
         memory: MemoryChoice = "auto",
         settings: Settings | None = None,
+        swappable: bool = False,
         progress: Progress | None = None,
     ) -> Engine:
         """Load a backbone and its memory.
 
         model: a GGUF; None = the default one. memory: a memory file; "auto" = one that
-        fits, if there is one; None = without. Raises EngramError.
+        fits, if there is one; None = without. swappable: `choose_memory` will be
+        called, also if there is no memory now. Raises EngramError.
         """
         settings = settings or Settings()
         with ExitStack() as stack:
-            loaded = load(stack, model, memory, settings, progress)
+            loaded = load(stack, model, memory, settings, progress, swappable=swappable)
             return cls(stack.pop_all(), loaded, settings)
 
     @property

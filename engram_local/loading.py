@@ -61,10 +61,13 @@ def load(
     memory: MemoryChoice,
     settings: Settings,
     progress: Progress | None,
+    *,
+    swappable: bool = False,
 ) -> Loaded:
     """Load a backbone and its memory; closing `stack` frees them in the right order.
 
-    model: of a split one, any part. Raises EngramError.
+    model: of a split one, any part. swappable: another memory may be attached later.
+    Raises EngramError.
     """
     header = read_model_header(model or catalog.default_model())
     path = header.path  # of a split model, the part that llama.cpp begins with
@@ -75,7 +78,8 @@ def load(
     if native is not None:
         return _load_native(stack, header, spec, native, memory, settings, progress)
     module = _read_module(path, spec, memory)
-    backbone = Backbone(path, settings, progress=progress, hooked=module is not None)
+    hooked = swappable or module is not None
+    backbone = Backbone(path, settings, progress=progress, hooked=hooked)
     stack.callback(backbone.close)
     attached = None
     if module is not None:

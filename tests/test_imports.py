@@ -23,6 +23,7 @@ LAYERS = [
     {"engine"},
     {"bench"},
     {"probe", "sizing"},
+    {"opening"},
     {"worker"},
     {"cli"},
 ]

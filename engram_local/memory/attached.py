@@ -147,6 +147,14 @@ class AttachedMemory:
         if stall_ns < 0:
             check_passed(self._handover.counters[:, N_PASSED].tolist(), n_tokens)
 
+    def gates(self, first: int, end: int) -> F32:
+        """Return the gates of positions that have been decoded, mean over branches.
+
+        (n_layers, n_tokens) float32, of `first` up to `end` or the last one decoded.
+        """
+        n_passed = int(self._handover.counters[:, N_PASSED].min())
+        return self._handover.gates[:, first : min(end, n_passed)].copy()
+
     def trim(self, n_tokens: int) -> bool:
         """Keep the first `n_tokens` of the sequence, between two decodes.
 
