@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from engram_local.chat import Conversation
+from engram_local.chat.conversation import Conversation
 from engram_local.cli import options, report
 from engram_local.cli.status import status_line
 from engram_local.errors import EngramError, FitError, UsageError
@@ -77,7 +77,9 @@ def _prompt_text(args: argparse.Namespace) -> str | None:
 
 
 def _answer_once(engine: Engine, args: argparse.Namespace, text: str) -> int:
-    prompt: Prompt = text if args.raw else Conversation(args.system).ask(text)
+    conversation = Conversation(args.system)
+    conversation.ask(text)
+    prompt: Prompt = text if args.raw else _messages(conversation)
     with _interruptible(engine) as interrupted:
         finished = _stream(engine, prompt, quiet=args.json)
     if args.json:
@@ -86,6 +88,12 @@ def _answer_once(engine: Engine, args: argparse.Namespace, text: str) -> int:
         print()
         _tell(finished)
     return _INTERRUPTED if interrupted else 0
+
+
+def _messages(conversation: Conversation) -> list[dict[str, str]]:
+    """Return what was said for the engine."""
+    said = conversation.as_messages()
+    return [{"role": one.role, "content": one.content} for one in said]
 
 
 def _tell(finished: Finished) -> None:
@@ -170,14 +178,17 @@ def _read_line() -> str:
 
 
 def _chat_turn(engine: Engine, conversation: Conversation, line: str) -> None:
+    conversation.ask(line)
     try:
         with _interruptible(engine):
-            finished = _stream(engine, conversation.ask(line))
+            finished = _stream(engine, _messages(conversation))
     except FitError as error:
-        conversation.take_back()
+        conversation.undo()
         print(f"{error.message}; /clear begins a new conversation", file=sys.stderr)
         return
-    conversation.answer(finished.text)
+    answer = conversation.begin_answer()
+    conversation.extend(answer.id, finished.text)
+    conversation.finish(answer.id, "complete")
     print()
     _tell(finished)
 
