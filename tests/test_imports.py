@@ -21,6 +21,7 @@ LAYERS = [
     {"attachment", "model_files"},
     {"loading", "local_models"},
     {"sequence", "answer"},
+    {"measuring"},
     {"engine"},
     {"bench"},
     {"probe", "sizing"},
