@@ -313,8 +313,9 @@ def test_the_sessions_model_is_loaded_where_none_is_named(
 
     monkeypatch.setattr(options, "open_engine", open_engine)
     chat("And?", flags=("-C",))
-    chat("And?", flags=("-C", "-m", "other.gguf"))
-    assert opened == [own, Path("other.gguf")]
+    other = tmp_path / "other.gguf"
+    chat("And?", flags=("-C", "-m", str(other)))
+    assert opened == [own, other]
     own.unlink()
     _, err = chat("And?", flags=("-C",))
     assert chat.code == 3 and f"the model of this session is gone: {own}" in err
