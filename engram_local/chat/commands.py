@@ -85,7 +85,8 @@ class SetSampling:
     """Change one of SAMPLING; the value is in range."""
 
     name: str
-    value: float | int | None
+    value: Any
+    """int, float, or None = as it comes (seed)."""
 
 
 @dataclass(frozen=True, slots=True)
