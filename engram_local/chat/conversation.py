@@ -19,7 +19,12 @@ from engram_local.events import Finished, FinishReason
 Role = Literal["system", "user", "assistant"]
 
 MessageStatus = Literal["complete", "cut", "partial"]
-"""As the model ended it; ended by a user, an error or a crash; still being written."""
+"""As the model ended it; ended by a user, a limit, an error; still being written."""
+
+
+def status_after(reason: FinishReason) -> Literal["complete", "cut"]:
+    """Return what an answer is that ended so; one that was cut can be continued."""
+    return "complete" if reason == "stop" else "cut"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

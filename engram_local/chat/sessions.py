@@ -43,12 +43,15 @@ class SessionStore:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | None,
         *,
         on_lost: Callable[[SessionError], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Open the file, or make it, for this user only."""
+        """Open the file, or make it, for this user only.
+
+        path: None = in memory, gone at the end.
+        """
         self._database = Database(path)
         self._on_lost = on_lost
         self._clock = clock
