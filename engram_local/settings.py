@@ -233,7 +233,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         if name.startswith(ENV_PREFIX):
             key = name.removeprefix(ENV_PREFIX).lower()
             _check_known(key, f"the environment ({name})")
-            values[key] = _parse(key, text)
+            values[key] = parse(key, text, name)
     return values
 
 
@@ -252,16 +252,19 @@ def _check_type(key: str, value: object, where: str) -> None:
         raise UsageError(f"{where} sets {key} to {value!r}, which is no {_kind(key)}")
 
 
-def _parse(key: str, text: str) -> Any:
+def parse(key: str, text: str, name: str) -> Any:
+    """Return the value of a setting from its text; raise UsageError if it is none.
+
+    name: what the setting is called where the text comes from. The range is checked by
+    Settings.
+    """
     kind = _kind(key)
     try:
         if kind == "bool":
             return {"1": True, "true": True, "0": False, "false": False}[text.lower()]
         return {"int": int, "float": float, "str": str}[kind](text)
     except (KeyError, ValueError):
-        raise UsageError(
-            f"{ENV_PREFIX}{key.upper()} is {text!r}, which is no {kind}"
-        ) from None
+        raise UsageError(f"{name} is {text!r}, which is no {kind}") from None
 
 
 def _kind(key: str) -> str:

@@ -18,12 +18,14 @@ LAYERS = [
     {"chat", "memory", "llama"},
     {"formats"},
     {"catalog", "residency"},
-    {"loading", "model_files"},
-    {"sequence", "local_models"},
+    {"attachment", "model_files"},
+    {"loading", "local_models"},
+    {"sequence", "answer"},
     {"engine"},
     {"bench"},
     {"probe", "sizing"},
-    {"worker"},
+    {"opening"},
+    {"known_hardware", "worker"},
     {"cli"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -24,7 +24,6 @@ from engram_local.settings import (
 
 if TYPE_CHECKING:
     from engram_local.engine import Engine
-    from engram_local.sizing.preflight import Preflight
 
 _SETTINGS = (
     "n_ctx",
@@ -193,50 +192,21 @@ def open_engine(args: argparse.Namespace, settings: Settings) -> Engine:
 
         report_compiling(lambda part: status("compiling, once on this machine", part))
         try:
-            from engram_local.engine import Engine
-            from engram_local.loading import require_optional_memory
+            from engram_local import opening
 
-            if args.no_memory:
-                require_optional_memory(model_of(args))
-            flight = _preflight(args, settings)
-            engine = Engine.open(
+            opened = opening.open_engine(
                 model_of(args),
                 memory=_memory(args),
-                settings=flight.settings,
+                settings=settings,
+                asked_n_ctx=args.n_ctx or 0,
+                fit=not args.no_fit,
                 progress=status,
             )
         finally:
             report_compiling(None)  # the line belongs to the answer now
-    for note in (*flight.notes, *_notes(args, settings, engine)):
+    for note in opened.notes:
         print(note, file=sys.stderr)
-    return engine
-
-
-def _notes(args: argparse.Namespace, settings: Settings, engine: Engine) -> list[str]:
-    """Return sentences about what was loaded, and is not as one may expect."""
-    # A lock is missed only by those who asked for RAM.
-    notes = list(engine.notes) if settings.memory_tier != "auto" else []
-    if args.n_ctx and engine.n_ctx != args.n_ctx:
-        # More than the model was trained for, or not a multiple of llama.cpp's 256.
-        notes.append(f"the context is {engine.n_ctx} tokens, not {args.n_ctx}")
-    return notes
-
-
-def _preflight(args: argparse.Namespace, settings: Settings) -> Preflight:
-    """Put on the GPU what fits; raise FitError if the model cannot work here."""
-    from engram_local.catalog import default_model
-    from engram_local.sizing.machine import look
-    from engram_local.sizing.preflight import Preflight, prepare
-    from engram_local.sizing.sources import open_spec
-
-    if args.no_fit:
-        return Preflight(settings=settings, notes=())
-    model = model_of(args) or default_model()
-    try:
-        spec = open_spec(str(model), memory=_memory(args))
-    except FileError:  # loading says more about what is wrong with a file
-        return Preflight(settings=settings, notes=())
-    return prepare(spec, settings, look(model))
+    return opened.engine
 
 
 def read_text(path: Path) -> str:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from engram_local.events import MemoryKind
 from engram_local.memory.counters import Counters
 from engram_local.memory.module import NativeModule
@@ -75,6 +78,10 @@ class NativeMemory:
         if self._verifier is not None:
             self._verifier.check(n_tokens)
 
+    def gates(self, first: int, end: int) -> NDArray[np.float32]:
+        """There are none of ours: (0, n_tokens)."""
+        return np.zeros((0, end - first), np.float32)
+
     def trim(self, n_tokens: int) -> bool:
         """Keep the first `n_tokens` of the sequence, between two decodes.
 
@@ -89,6 +96,10 @@ class NativeMemory:
     def reset(self) -> None:
         """Start a new sequence."""
         self.trim(0)
+
+    def look(self) -> Counters:
+        """Return the counters as they are; they go on counting."""
+        return self._counted
 
     def take_counters(self) -> Counters:
         """Return the counters and start again from zero."""
