@@ -87,17 +87,6 @@ def _candidates(model: Path) -> Iterator[Path]:
         yield from filter(_may_be_memory, sorted(folder.glob("*.gguf")))
 
 
-def _fits(path: Path, fingerprint: Fingerprint) -> bool:
-    try:
-        header = read_header(path)
-        return (
-            engram_gguf.matches(header)
-            and engram_gguf.read_fingerprint(header) == fingerprint
-        )
-    except EngramError:  # another file that happens to lie there
-        return False
-
-
 def _may_be_memory(path: Path) -> bool:
     """Look at the first keys only: a folder of large models takes seconds otherwise."""
     if not path.is_file():  # a pipe would wait forever
