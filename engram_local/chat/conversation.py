@@ -54,6 +54,8 @@ class AnswerStats:
     """Name of the memory's file."""
 
     model: str | None
+    pages_ahead: int | None = None
+    """Pages of a model's own table that were asked for before llama.cpp did."""
 
     @classmethod
     def from_finished(
@@ -75,6 +77,7 @@ class AnswerStats:
             tier=used.tier if used else None,
             memory=memory if used else None,
             model=model,
+            pages_ahead=used.pages_ahead if used else None,
         )
 
     def after(self, before: AnswerStats | None) -> AnswerStats:
