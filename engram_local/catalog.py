@@ -43,17 +43,13 @@ def models_folders() -> list[Path]:
 
 def find_memory(model: Path, fingerprint: Fingerprint) -> Path | None:
     """Return a memory of this backbone: beside the model, else a shipped one."""
-    for path in _candidates(model):
-        try:
-            header = read_header(path)
-            if (
-                engram_gguf.matches(header)
-                and engram_gguf.read_fingerprint(header) == fingerprint
-            ):
-                return path
-        except EngramError:  # another file that happens to lie there
-            continue
-    return None
+    return next(find_memories(model, fingerprint), None)
+
+
+def find_memories(model: Path, fingerprint: Fingerprint) -> Iterator[Path]:
+    """Yield all memories of this backbone: beside the model, then shipped ones."""
+    candidates = dict.fromkeys(_candidates(model))
+    return (path for path in candidates if _fits(path, fingerprint))
 
 
 def card_names() -> list[str]:
@@ -91,8 +87,21 @@ def _candidates(model: Path) -> Iterator[Path]:
         yield from filter(_may_be_memory, sorted(folder.glob("*.gguf")))
 
 
+def _fits(path: Path, fingerprint: Fingerprint) -> bool:
+    try:
+        header = read_header(path)
+        return (
+            engram_gguf.matches(header)
+            and engram_gguf.read_fingerprint(header) == fingerprint
+        )
+    except EngramError:  # another file that happens to lie there
+        return False
+
+
 def _may_be_memory(path: Path) -> bool:
     """Look at the first keys only: a folder of large models takes seconds otherwise."""
+    if not path.is_file():  # a pipe would wait forever
+        return False
     try:
         with open(path, "rb") as file:
             return b"engram" in file.read(_PEEK_BYTES)

@@ -6,17 +6,18 @@ and those before llama.cpp's context and model are freed.
 
 from __future__ import annotations
 
-import codecs
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engram_local.answer import Answer, Trace
+from engram_local.attachment import MemoryChoice, read_module
 from engram_local.errors import (
     FitError,
     Interrupted,
@@ -25,19 +26,21 @@ from engram_local.errors import (
 )
 from engram_local.events import (
     Event,
-    Finished,
     FinishReason,
     MemoryStats,
+    MemoryTotals,
     Progress,
     PromptProgress,
     TextChunk,
+    TokenRow,
 )
 from engram_local.llama.chat_template import ChatTemplate, Message
 from engram_local.llama.sampling import Sampler
-from engram_local.loading import Loaded, MemoryChoice, load
+from engram_local.loading import Loaded, load
+from engram_local.memory.ngrams import token_rows
+from engram_local.memory.tally import Tally
 from engram_local.sequence import TokenSequence
 from engram_local.settings import Settings
-from engram_local.telemetry import summarize
 
 if TYPE_CHECKING:
     from engram_local.loading import Memory
@@ -62,9 +65,12 @@ class Engine:
         self.spec = loaded.spec
         self.settings = settings
         self._backbone = loaded.backbone
+        self._attachment = loaded.attachment
         self._loaded_memory = loaded.memory
         self._memory = loaded.memory
         self._sequence = TokenSequence(self._backbone, self._memory)
+        self._tally = Tally()
+        self._answer = Answer([])
         self.notes = loaded.notes
         self._cancelled = False
         self._busy = False
@@ -124,8 +130,38 @@ class Engine:
         if on and self._loaded_memory is None:
             raise UsageError("this engine was opened without a memory")
         if not on and self._loaded_memory is not None and not self.can_leave_out_memory:
-            raise UsageError("the table is a part of this model, and always used")
+            raise _part_of_model()
         self._sequence.reset()
+        self._begin(on)
+
+    def choose_memory(
+        self,
+        choice: MemoryChoice,
+        *,
+        tier: str = "auto",
+        progress: Progress | None = None,
+    ) -> None:
+        """Load another memory, or the same in another tier, and use it; or none.
+
+        The backbone stays; begins a new sequence. Raises EngramError; then the memory
+        before is still there.
+        """
+        self._check_idle()
+        if self._attachment is None:
+            raise _part_of_model()
+        module = read_module(self.path, self.spec, choice)
+        was_on = self._memory is not None
+        self._tally.take(self._loaded_memory)
+        self._sequence.reset()
+        try:
+            self._attachment.exchange(module, tier, progress)
+            was_on = module is not None
+        finally:
+            self._loaded_memory = self._attachment.memory
+            self._begin(was_on)
+
+    def _begin(self, on: bool) -> None:
+        """Use the loaded memory, or none, with an empty sequence."""
         self._memory = self._loaded_memory if on else None
         self._sequence = TokenSequence(self._backbone, self._memory)
         if self._backbone.hook is not None:
@@ -170,10 +206,9 @@ class Engine:
         self._check_idle()
         self._cancelled = False
         start = time.perf_counter()
-        answer = _Answer(start=start, prompt_ids=self.encode(prompt))
+        answer = self._answer = Answer(self.encode(prompt), start)
         self._check_fits(answer)
-        if self._memory is not None:
-            self._memory.take_counters()
+        self.take_memory_stats()  # what was counted before
         self._busy = True
         try:
             yield from self._evaluate_prompt(answer)
@@ -183,6 +218,7 @@ class Engine:
         finally:
             self._busy = False
             if not self._closed:
+                self._note_gates(answer)
                 self._sequence.stop()
         yield answer.finished(self.take_memory_stats())
 
@@ -247,23 +283,40 @@ class Engine:
 
     def take_memory_stats(self) -> MemoryStats | None:
         """Return what the memory did since the last call, or the last answer."""
+        return self._tally.take(self._memory)
+
+    def memory_totals(self) -> MemoryTotals:
+        """Return what memories did since the engine was opened.
+
+        Takes nothing from `Finished`, and 30 us: for the thread that decodes, between
+        two events.
+        """
+        self._check_open()
+        return self._tally.totals(self._loaded_memory)
+
+    def trace(self) -> Trace:
+        """Return tokens and gates of the last answer; empty before the first.
+
+        A token's gates are those of its own evaluation, whose result is the next token.
+        The last one is never evaluated and has none.
+        """
+        self._check_open()
+        return self._answer.trace(self._backbone.piece)
+
+    def rows_of(self, position: int) -> tuple[TokenRow, ...]:
+        """Return the rows that the token at a position of the sequence reads.
+
+        Raises UsageError if there is no such token, or no memory in use.
+        """
+        self._check_open()
         if self._memory is None:
-            return None
-        counters = self._memory.take_counters()
-        is_native = self._memory.kind == "native"
-        return MemoryStats(
-            kind=self._memory.kind,
-            tier=self._memory.tier,
-            rows_read=counters.rows_read,
-            bytes_read=counters.bytes_read,
-            pages_ahead=counters.pages_ahead,
-            verified_rows=counters.verified_rows,
-            stall=None if is_native else summarize(counters.stalls_s),
-            n_submitted=counters.n_waits,
-            n_ready=counters.n_ready,
-            n_late=counters.n_waits - counters.n_ready,
-            gate_mean=counters.gate_means(),
-        )
+            raise UsageError("no memory is in use, so no rows are read")
+        token_ids = self._sequence.token_ids
+        if not 0 <= position < len(token_ids):
+            raise UsageError(
+                f"there is no token {position}, {len(token_ids)} have been evaluated"
+            )
+        return token_rows(self._memory.module, token_ids, position, self._text_of)
 
     def close(self) -> None:
         """Free everything. Calling it twice is fine."""
@@ -291,7 +344,7 @@ class Engine:
                 hint="finish or close the answer before, or open another engine",
             )
 
-    def _check_fits(self, answer: _Answer) -> None:
+    def _check_fits(self, answer: Answer) -> None:
         n_prompt = len(answer.prompt_ids)
         if n_prompt == 0:
             raise UsageError("the prompt is empty", hint="give one with -p")
@@ -309,7 +362,7 @@ class Engine:
                 hint="use a longer context with -c",
             )
 
-    def _evaluate_prompt(self, answer: _Answer) -> Iterator[Event]:
+    def _evaluate_prompt(self, answer: Answer) -> Iterator[Event]:
         n_total = len(answer.prompt_ids)
         answer.n_cached = self._sequence.rewind(answer.prompt_ids)
         for n_done in self._prefill(answer.prompt_ids[answer.n_cached :]):
@@ -338,8 +391,7 @@ class Engine:
                 times.append(time.perf_counter())
         return tuple(np.diff(times).tolist())
 
-    def _decode_answer(self, answer: _Answer, settings: Settings) -> Iterator[Event]:
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    def _decode_answer(self, answer: Answer, settings: Settings) -> Iterator[Event]:
         with closing(Sampler(settings)) as sampler:
             while (reason := self._stop_reason(answer, settings)) is None:
                 self._check_open()  # the reader had control since the last token
@@ -351,26 +403,28 @@ class Engine:
                 last = self._stop_reason(answer, settings) is not None
                 if not last:
                     self._sequence.submit([token_id])
-                text = decoder.decode(self._backbone.piece(token_id))
-                if text:
-                    answer.text += text
+                if text := answer.say(self._backbone.piece(token_id)):
                     yield TextChunk(text=text)
                 if not last:
                     self._step([token_id])
         answer.reason = reason
-        rest = decoder.decode(b"", final=True)
-        if rest:
-            answer.text += rest
+        if rest := answer.say(b"", last=True):
             yield TextChunk(text=rest)
 
-    def _stop_reason(self, answer: _Answer, settings: Settings) -> FinishReason | None:
+    def _stop_reason(self, answer: Answer, settings: Settings) -> FinishReason | None:
         if self._cancelled:
             return "cancelled"
-        if 0 <= settings.max_tokens <= len(answer.token_ids):
-            return "length"
-        if len(answer.prompt_ids) + len(answer.token_ids) >= self.n_ctx:
-            return "context"
-        return None
+        return answer.stop_reason(settings, self.n_ctx)
+
+    def _note_gates(self, answer: Answer) -> None:
+        """Keep what the next prompt will overwrite."""
+        if self._memory is not None:
+            first, end = len(answer.prompt_ids), len(self._sequence.token_ids)
+            answer.gates = self._memory.gates(first, max(first, end))
+            answer.layer_ids = self._memory.layer_ids if len(answer.gates) else ()
+
+    def _text_of(self, token_id: int) -> str:
+        return self._backbone.piece(token_id, special=True).decode("utf-8", "replace")
 
     def _step(self, token_ids: Sequence[int], *, all_logits: bool = False) -> None:
         self._check_open()
@@ -399,41 +453,8 @@ class Replay:
     token_memory: MemoryStats | None
 
 
-@dataclass(slots=True)
-class _Answer:
-    """What is known of the answer that is being made."""
-
-    start: float
-    prompt_ids: list[int]
-    n_cached: int = 0
-    token_ids: list[int] = field(default_factory=list)
-    text: str = ""
-    reason: FinishReason = "stop"
-    prompt_s: float = 0.0
-    token_times: list[float] = field(default_factory=list)
-
-    @property
-    def elapsed_s(self) -> float:
-        return time.perf_counter() - self.start
-
-    def add(self, token_id: int) -> None:
-        self.token_ids.append(token_id)
-        self.token_times.append(self.elapsed_s)
-
-    def finished(self, memory: MemoryStats | None) -> Finished:
-        times = self.token_times
-        return Finished(
-            text=self.text,
-            token_ids=tuple(self.token_ids),
-            finish_reason=self.reason,
-            n_prompt=len(self.prompt_ids),
-            n_cached=self.n_cached,
-            prompt_s=self.prompt_s,
-            first_token_s=times[0] if times else None,
-            token_ms=summarize(np.diff(times).tolist()),
-            decode_s=times[-1] - times[0] if times else 0.0,
-            memory=memory,
-        )
+def _part_of_model() -> UsageError:
+    return UsageError("the table is a part of this model, and always used")
 
 
 def _nll(logits: NDArray[np.float32], target: int) -> float:

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engram_local.attachment import MemoryChoice
 from engram_local.catalog import default_model
 from engram_local.engine import Engine
 from engram_local.errors import FileError
 from engram_local.events import MemoryPart, Progress
 from engram_local.figures import Term
-from engram_local.loading import MemoryChoice, require_optional_memory
+from engram_local.loading import require_optional_memory
 from engram_local.model_spec import Part
 from engram_local.settings import Settings
 from engram_local.sizing.machine import look

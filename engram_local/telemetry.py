@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -77,6 +78,11 @@ def measure_usage() -> Usage:
         n_major_faults=_major_faults(),
         peak_rss_bytes=_peak_rss_bytes(),
     )
+
+
+def stall_bin(stall_s: float) -> int:
+    """Return the bin of the histogram that a stall belongs to."""
+    return bisect_left(STALL_EDGES_MS, 1e3 * stall_s)
 
 
 def summarize(durations_s: Sequence[float]) -> Timing:

@@ -28,11 +28,21 @@ class ChatTemplate:
             raise _template_error(error) from error
 
     def format(self, messages: Sequence[Message]) -> str:
-        """Return the prompt, open for the assistant's answer."""
+        """Return the prompt, open for the assistant's answer.
+
+        An assistant's message at the end is gone on with: its text follows, and no end
+        of it.
+        """
+        begun = messages[-1]["content"] if _is_begun(messages) else ""
+        before = messages[:-1] if _is_begun(messages) else messages
         try:
-            return str(self._formatter(messages=list(messages)).prompt)  # type: ignore[arg-type]
+            return str(self._formatter(messages=list(before)).prompt) + begun  # type: ignore[arg-type]
         except Exception as error:
             raise _template_error(error) from error
+
+
+def _is_begun(messages: Sequence[Message]) -> bool:
+    return bool(messages) and messages[-1]["role"] == "assistant"
 
 
 def _template_error(error: Exception) -> FormatError:

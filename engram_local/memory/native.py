@@ -97,6 +97,10 @@ class NativeMemory:
         """Start a new sequence."""
         self.trim(0)
 
+    def look(self) -> Counters:
+        """Return the counters as they are; they go on counting."""
+        return self._counted
+
     def take_counters(self) -> Counters:
         """Return the counters and start again from zero."""
         taken, self._counted = self._counted, Counters()

@@ -94,7 +94,7 @@ class ReferenceMemory:
 
     def check(self, n_tokens: int) -> None:
         """End a decode; raise unless every layer was added to the first `n_tokens`."""
-        self._counted.stalls_s.append(self._stall_s)
+        self._counted.add_stall(self._stall_s)
         self._stall_s = 0.0
         check_passed(self._n_passed, n_tokens)
 
@@ -123,6 +123,10 @@ class ReferenceMemory:
             gates.clear()
         for fusion in self._fusions:
             fusion.reset()
+
+    def look(self) -> Counters:
+        """Return the counters as they are; they go on counting."""
+        return self._counted
 
     def take_counters(self) -> Counters:
         """Return the counters and start again from zero."""
