@@ -43,26 +43,13 @@ def models_folders() -> list[Path]:
 
 def find_memory(model: Path, fingerprint: Fingerprint) -> Path | None:
     """Return a memory of this backbone: beside the model, else a shipped one."""
-    return next(_fitting(model, fingerprint), None)
+    return next(find_memories(model, fingerprint), None)
 
 
-def find_memories(model: Path, fingerprint: Fingerprint) -> list[Path]:
-    """Return all memories of this backbone; `find_memory` takes the first."""
-    return list(_fitting(model, fingerprint))
-
-
-def _fitting(model: Path, fingerprint: Fingerprint) -> Iterator[Path]:
-    for path in dict.fromkeys(_candidates(model)):
-        try:
-            header = read_header(path)
-            fits = (
-                engram_gguf.matches(header)
-                and engram_gguf.read_fingerprint(header) == fingerprint
-            )
-        except EngramError:  # another file that happens to lie there
-            continue
-        if fits:
-            yield path
+def find_memories(model: Path, fingerprint: Fingerprint) -> Iterator[Path]:
+    """Yield all memories of this backbone: beside the model, then shipped ones."""
+    candidates = dict.fromkeys(_candidates(model))
+    return (path for path in candidates if _fits(path, fingerprint))
 
 
 def card_names() -> list[str]:
@@ -102,6 +89,8 @@ def _candidates(model: Path) -> Iterator[Path]:
 
 def _may_be_memory(path: Path) -> bool:
     """Look at the first keys only: a folder of large models takes seconds otherwise."""
+    if not path.is_file():  # a pipe would wait forever
+        return False
     try:
         with open(path, "rb") as file:
             return b"engram" in file.read(_PEEK_BYTES)

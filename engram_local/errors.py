@@ -12,8 +12,11 @@
   - LostFileError      a file could not be read while it was in use        exit 1
   - RowsDifferError    llama.cpp gathered other rows than we read          exit 1
   - BackboneError      llama.cpp failed while computing                    exit 1
+  - SessionError       conversations cannot be kept or found again         exit 1
   - BenchError         a measurement could not be taken                    exit 1
   - Interrupted        Ctrl-C ended a computation                        exit 130
+  - WorkerLostError    the engine's process has ended                     exit 1
+  - ProtocolError      two processes do not understand each other         exit 1
 
 `code` is stable and meant to be searched for. This module imports nothing of ours.
 """
@@ -105,6 +108,12 @@ class BackboneError(EngramError):
     code = "backbone-failed"
 
 
+class SessionError(EngramError):
+    """Conversations cannot be read from their file, or written to it."""
+
+    code = "session-failed"
+
+
 class BenchError(EngramError):
     """A measurement could not be taken."""
 
@@ -116,3 +125,22 @@ class Interrupted(EngramError):
 
     code = "interrupted"
     exit_code = 130
+
+
+class WorkerLostError(EngramError):
+    """The engine's process has ended, or could not be started."""
+
+    code = "engine-lost"
+
+    def __init__(
+        self, message: str, *, log: tuple[str, ...] = (), hint: str | None = None
+    ) -> None:
+        """log: the last lines that it wrote on stderr, printable, oldest first."""
+        super().__init__(message, hint=hint)
+        self.log = log
+
+
+class ProtocolError(EngramError):
+    """A message between two of our processes is not understood."""
+
+    code = "bad-message"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,8 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
+from engram_local import relay
 from engram_local.bench.turn import Turn, read_turn
-from engram_local.errors import BenchError, EngramError
+from engram_local.errors import BenchError
 from engram_local.settings import Settings
 
 _COMMAND = [sys.executable, "-m", "engram_local.bench.worker"]
@@ -143,17 +143,16 @@ class ProcessWorker:
             raise self._lost()
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise _relayed(answer["error"])
+            raise relay.relayed(answer["error"])
         return answer
 
     def _lost(self) -> BenchError:
         code = self._process.wait()
+        ended = f"a worker {relay.how_it_ended(code)}"
         if code < 0:
-            return BenchError(
-                f"a worker was killed by {signal.Signals(-code).name}",
-                hint="the system may have run out of memory: measure fewer --arms",
-            )
-        return BenchError(f"a worker ended with code {code}: {self._last_words()}")
+            hint = "the system may have run out of memory: measure fewer --arms"
+            return BenchError(ended, hint=hint)
+        return BenchError(f"{ended}: {self._last_words()}")
 
     def _last_words(self) -> str:
         self._stderr.seek(0)
@@ -184,10 +183,3 @@ class ProcessWorker:
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # a request that was never read
             self._process.stdin.close()
-
-
-def _relayed(values: dict[str, Any]) -> EngramError:
-    """Return an error of a worker with its own code and exit code."""
-    error = EngramError(values["message"], hint=values["hint"])
-    error.code, error.exit_code = values["code"], values["exit_code"]
-    return error

@@ -13,13 +13,13 @@ What goes wrong is an answer too, {"error": {...}}, and the last one.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from engram_local import relay
 from engram_local.bench.turn import Part, Turn, most
 from engram_local.engine import Engine
 from engram_local.errors import EngramError
@@ -37,13 +37,13 @@ Answer = Callable[[dict[str, Any]], None]
 
 def main() -> int:
     """Serve stdin and stdout; return the exit code."""
-    requests, answer = sys.stdin, _answers(_take_stdout())
+    requests, answer = sys.stdin, _answers(relay.take_stdout())
     try:
         with _open(json.loads(requests.readline())) as engine:
             answer({"ready": {"n_vocab": engine.n_vocab, "n_ctx": engine.n_ctx}})
             serve(engine, requests, answer)
     except EngramError as error:
-        answer({"error": _as_json(error)})
+        answer({"error": relay.values_of(error)})
         return error.exit_code
     except BrokenPipeError:  # nobody listens any more
         return 1
@@ -150,28 +150,12 @@ def _open(job: dict[str, Any]) -> Engine:
     )
 
 
-def _take_stdout() -> TextIO:
-    """Keep stdout for answers: whatever else is printed goes to stderr."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    return answers
-
-
 def _answers(stream: TextIO) -> Answer:
     def answer(value: dict[str, Any]) -> None:
         stream.write(json.dumps(value) + "\n")
         stream.flush()
 
     return answer
-
-
-def _as_json(error: EngramError) -> dict[str, Any]:
-    return {
-        "code": error.code,
-        "exit_code": error.exit_code,
-        "message": error.message,
-        "hint": error.hint,
-    }
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -252,13 +254,26 @@ def _without_folder(word: str) -> str:
 
 
 def model_of(args: argparse.Namespace) -> Path | None:
-    """Return the model that was named as an argument or with -m."""
+    """Return the model that was named as an argument or with -m: a file, or the name of
+    one that is on this computer.
+    """
     named = [path for path in (getattr(args, "model", None), args.model_flag) if path]
     if len(named) > 1:
         raise UsageError(f"two models were named: {named[0]} and {named[1]}")
     if named and " " in str(named[0]) and not named[0].exists():
         raise UsageError(f"{named[0]} is no file", hint="a prompt is given with -p")
-    return named[0] if named else None
+    return _find(named[0]) if named else None
+
+
+@cache  # asked for more than once, and the answer should not change
+def _find(named: Path) -> Path:
+    word = str(named)
+    is_name = len(named.parts) == 1 or ":" in word  # hf.co/user/model:Q4_K_M
+    if not is_name or os.path.exists(named):
+        return named
+    from engram_local.model_files import find_model_files, resolve_name  # numpy
+
+    return resolve_name(word, find_model_files())
 
 
 def _memory(args: argparse.Namespace) -> Path | Literal["auto"] | None:

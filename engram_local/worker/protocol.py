@@ -1,8 +1,10 @@
 """What an engine's process is asked, and what it says: frozen values, one per line.
 
 A request has a number, and every event it causes has the same; the last of them is
-`Done` or `Failed`. Requests are done in order, one at a time; only `Cancel` overtakes.
-The end of the child's stdin ends the child. codec.py turns these into JSON and back.
+`Done` or `Failed`. Requests are done in order, one at a time; only `Cancel` overtakes:
+it has the number of the request that it ends, and no events of its own. `Hello` has the
+number 0, and requests have others. The end of the child's stdin ends the child.
+codec.py turns all of these into JSON and back.
 
     > {"id": 3, "kind": "Generate", "value": {"messages": [...], "settings": {...}}}
     < {"id": 3, "kind": "TextChunk", "value": {"text": "A lemur"}}
@@ -12,8 +14,8 @@ The end of the child's stdin ends the child. codec.py turns these into JSON and 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from engram_local.chat.conversation import ChatMessage
 from engram_local.events import (
     ArmStarted,
     Compared,
@@ -30,17 +32,6 @@ from engram_local.settings import Settings
 
 PROTOCOL = 1
 """Both sides must speak the same; raised with every change of what stands here."""
-
-Role = Literal["system", "user", "assistant"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatMessage:
-    """A message for the chat template."""
-
-    role: Role
-    content: str
-
 
 # --- requests ---------------------------------------------------------------------
 
@@ -136,7 +127,11 @@ class EvictTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
-    """End the request that is being done; what there is of an answer is kept."""
+    """End the request of this number, or do not begin it.
+
+    An answer ends with Finished, and what there is of it is kept; all else fails with
+    the code "interrupted".
+    """
 
 
 Request = (

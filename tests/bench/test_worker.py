@@ -150,7 +150,7 @@ def run_main(
     """Run the process's main function on strings."""
     out = io.StringIO()
     monkeypatch.setattr(worker.Engine, "open", open_engine)
-    monkeypatch.setattr(worker, "_take_stdout", lambda: out)
+    monkeypatch.setattr(worker.relay, "take_stdout", lambda: out)
     monkeypatch.setattr("sys.stdin", io.StringIO(requests))
     code = main()
     return code, [json.loads(line) for line in out.getvalue().splitlines()]
