@@ -10,7 +10,6 @@ from engram_local.telemetry import measure_resources
 from engram_local.units import escape_control, format_bytes, format_count
 
 if TYPE_CHECKING:
-    from engram_local.chat.conversation import AnswerStats
     from engram_local.engine import Engine
     from engram_local.events import Finished, MemoryStats, Timing
 
@@ -34,21 +33,6 @@ def timing_line(finished: Finished) -> str:
     """Return one line about an answer's speed and its memory."""
     stats = AnswerStats.from_finished(finished, model=None, memory=None)
     return f"[{answer_line(stats)}]"
-
-
-def stats_line(stats: AnswerStats) -> str:
-    """Return one line about an answer that is kept."""
-    parts = [f"prompt {stats.n_prompt - stats.n_cached}"]
-    parts[0] += _rate(stats.prompt_tokens_per_s)
-    parts.append(f"{stats.n_tokens} tokens{_rate(stats.tokens_per_s)}")
-    if stats.first_token_s is not None:
-        parts.append(f"first {stats.first_token_s:.2f} s")
-    parts.append(f"ended: {stats.finish_reason}")
-    if stats.tier is not None:
-        parts.append(f"{stats.memory} {stats.tier}, {stats.rows_read} rows")
-    if stats.stall_p50_ms is not None:
-        parts.append(f"stall {stats.stall_p50_ms:.2f} ms")
-    return " · ".join([*parts, stats.model or "unknown model"])
 
 
 def verified_line(n_rows: int) -> str:
