@@ -21,11 +21,12 @@ LAYERS = [
     {"attachment", "model_files"},
     {"loading", "local_models"},
     {"sequence", "answer"},
+    {"measuring"},
     {"engine"},
     {"bench"},
     {"probe", "sizing"},
     {"opening"},
-    {"worker"},
+    {"known_hardware", "worker"},
     {"cli"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

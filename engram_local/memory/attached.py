@@ -27,7 +27,7 @@ from engram_local.memory.handover import (
 from engram_local.memory.module import MemoryModule
 from engram_local.memory.prefetch import Prefetcher
 from engram_local.memory.prepare import Preparer
-from engram_local.memory.table import Progress, open_tables, resident_bytes_of
+from engram_local.memory.table import Progress, Table, open_tables, resident_bytes_of
 
 F32 = NDArray[np.float32]
 
@@ -103,6 +103,11 @@ class AttachedMemory:
     def layer_ids(self) -> tuple[int, ...]:
         """Decoder layers whose input the memory is added to."""
         return self.module.layer_ids
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """Of the layers, in their order."""
+        return self._tables
 
     @property
     def resident_bytes(self) -> int | None:
