@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from engram_local.errors import UsageError
 from engram_local.events import (
+    ArmStarted,
+    Compared,
+    ComparedArm,
     PromptProgress,
     TableMap,
     TableStrip,
@@ -15,10 +18,7 @@ from engram_local.events import (
 )
 from engram_local.worker.protocol import (
     AnswerTrace,
-    ArmStarted,
     Compare,
-    Compared,
-    ComparedArm,
     Event,
     EvictTable,
     ExplainToken,

@@ -13,14 +13,15 @@ from textual.widgets import Input, Static
 
 from engram_local.chat.conversation import ChatMessage
 from engram_local.errors import EngramError
-from engram_local.events import Finished, PromptProgress, TextChunk
-from engram_local.units import escape_control
-from engram_local.worker.protocol import (
+from engram_local.events import (
     ArmStarted,
-    Compare,
     Compared,
-    Event,
+    Finished,
+    PromptProgress,
+    TextChunk,
 )
+from engram_local.units import escape_control
+from engram_local.worker.protocol import Compare, Event
 from tui.compare_words import cannot_compare, finished_text
 from tui.keys import bind
 from tui.screens.base import AppScreen

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from rich.text import Text
 from textual.widgets import Static
 
+from engram_local.events import Compared, ComparedArm
 from engram_local.units import format_count
-from engram_local.worker.protocol import Compared, ComparedArm
 
 _NO_DIFFERENCE = 0.005
 """Nats per token; less shows as 0.00."""

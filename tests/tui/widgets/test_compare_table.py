@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from engram_local.events import Finished, Timing
-from engram_local.worker.protocol import ComparedArm
+from engram_local.events import ComparedArm, Finished, Timing
 from tui.widgets.compare_table import sentences, table_lines
 
 FINISHED = Finished(
