@@ -43,13 +43,26 @@ def models_folders() -> list[Path]:
 
 def find_memory(model: Path, fingerprint: Fingerprint) -> Path | None:
     """Return a memory of this backbone: beside the model, else a shipped one."""
-    return next(find_memories(model, fingerprint), None)
+    return next(_fitting(model, fingerprint), None)
 
 
-def find_memories(model: Path, fingerprint: Fingerprint) -> Iterator[Path]:
-    """Yield all memories of this backbone: beside the model, then shipped ones."""
-    candidates = dict.fromkeys(_candidates(model))
-    return (path for path in candidates if _fits(path, fingerprint))
+def find_memories(model: Path, fingerprint: Fingerprint) -> list[Path]:
+    """Return all memories of this backbone; `find_memory` takes the first."""
+    return list(_fitting(model, fingerprint))
+
+
+def _fitting(model: Path, fingerprint: Fingerprint) -> Iterator[Path]:
+    for path in dict.fromkeys(_candidates(model)):
+        try:
+            header = read_header(path)
+            fits = (
+                engram_gguf.matches(header)
+                and engram_gguf.read_fingerprint(header) == fingerprint
+            )
+        except EngramError:  # another file that happens to lie there
+            continue
+        if fits:
+            yield path
 
 
 def card_names() -> list[str]:
@@ -85,17 +98,6 @@ def _cards() -> dict[str, Path]:
 def _candidates(model: Path) -> Iterator[Path]:
     for folder in (model.parent, *models_folders()):
         yield from filter(_may_be_memory, sorted(folder.glob("*.gguf")))
-
-
-def _fits(path: Path, fingerprint: Fingerprint) -> bool:
-    try:
-        header = read_header(path)
-        return (
-            engram_gguf.matches(header)
-            and engram_gguf.read_fingerprint(header) == fingerprint
-        )
-    except EngramError:  # another file that happens to lie there
-        return False
 
 
 def _may_be_memory(path: Path) -> bool:

@@ -26,7 +26,7 @@ LAYERS = [
     {"bench"},
     {"probe", "sizing"},
     {"opening"},
-    {"worker"},
+    {"known_hardware", "worker"},
     {"cli"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

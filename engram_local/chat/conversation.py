@@ -59,6 +59,8 @@ class AnswerStats:
     """Name of the memory's file."""
 
     model: str | None
+    pages_ahead: int | None = None
+    """Pages of a model's own table that were asked for before llama.cpp did."""
 
     @classmethod
     def from_finished(
@@ -80,6 +82,7 @@ class AnswerStats:
             tier=used.tier if used else None,
             memory=memory if used else None,
             model=model,
+            pages_ahead=used.pages_ahead if used else None,
         )
 
     def after(self, before: AnswerStats | None) -> AnswerStats:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engram_local.chat import commands
+from engram_local.chat.answer_line import answer_line
 from engram_local.chat.code_blocks import code_block
 from engram_local.chat.context import WARN_PART, fit
 from engram_local.chat.conversation import (
@@ -319,7 +320,7 @@ class LineChat:
         newest = self._conversation.last_answer()
         if newest is None or newest.stats is None:
             raise UsageError("there is no answer with numbers yet")
-        _say(report.stats_line(newest.stats))
+        _say(answer_line(newest.stats))
 
     @_do.register
     def _(self, action: commands.ShowSessions) -> None:

@@ -11,8 +11,8 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from engram_local.chat.conversation import ChatMessage
-from engram_local.events import ArmStarted
-from engram_local.worker.protocol import Compare, Event, Request, TextChunk
+from engram_local.events import ArmStarted, TextChunk
+from engram_local.worker.protocol import Compare, Event, Request
 from tests.tui.fakes import MODEL, FakeEngine, fake_app, finished
 from tests.tui.traces import ANSWER_OFF, ANSWER_ON, REPLIES, refused
 from tui.app import EngramApp
