@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Static
 
 from engram_local.chat.conversation import ChatMessage
-from engram_local.errors import EngramError, UsageError
+from engram_local.errors import EngramError, Interrupted, UsageError
 from engram_local.events import TokenTrace
 from engram_local.settings import Settings
 from engram_local.worker.protocol import (
@@ -403,6 +403,7 @@ def test_a_warm_up_shows_how_far_it_is_and_can_be_stopped() -> None:
         await pilot.pause()
         assert waiting.is_set()
         assert "Esc" not in strips(app)
+        assert "stopped" not in notes(app), "who stops it knows"
 
     drive(engine, act)
 
@@ -419,6 +420,8 @@ class SlowWarming(FakeEngine):
             yield event
             if isinstance(request, WarmTable) and not self._stop.is_set():
                 await self._stop.wait()
+
+                raise Interrupted("the warm-up was stopped")
 
     def cancel(self) -> None:
         self._stop.set()

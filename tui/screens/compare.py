@@ -20,7 +20,6 @@ from engram_local.events import (
     PromptProgress,
     TextChunk,
 )
-from engram_local.units import escape_control
 from engram_local.worker.protocol import Compare, Event
 from tui.compare_words import cannot_compare, finished_text
 from tui.keys import bind
@@ -91,11 +90,11 @@ class CompareScreen(AppScreen):
         if self._is_running or cannot_compare(self.link.state) is not None:
             return
         if self.link.state.phase != "ready":
-            self._say("The engine is busy with something else: Esc stops it.")
+            self.tell("The engine is busy with something else: Esc stops it.")
         elif not question.value.strip():
-            self._say("Ask something first.")
+            self.tell("Ask something first.")
         elif not seed.is_valid:
-            self._say(f"The seed is a number from 0 to {_MOST_SEED}.")
+            self.tell(f"The seed is a number from 0 to {_MOST_SEED}.")
         else:
             question.remember(question.value)
             self._compare(question.value, int(seed.value))
@@ -116,7 +115,7 @@ class CompareScreen(AppScreen):
             async for event in self.link.ask(request):
                 self._take(event)
         except EngramError as error:
-            self._say(f"{error.message}\n{error.hint or ''}")
+            self.tell_error(error)
         finally:
             self._is_running = False
             self._draw(self.link.state)
@@ -142,6 +141,3 @@ class CompareScreen(AppScreen):
                 self._column.tell(finished_text(event))
             case Compared():
                 self.query_one(CompareTable).show(event)
-
-    def _say(self, text: str) -> None:
-        self.notify(escape_control(text.strip()), markup=False)

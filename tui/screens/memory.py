@@ -295,7 +295,7 @@ class MemoryScreen(AppScreen):
         if model is None:
             return
         if not model.can_leave_out_memory:
-            self._say(words.PART_OF_MODEL)
+            self.tell(words.PART_OF_MODEL)
         elif self._has_memory(model):
             self._change(UseMemory(on=not self.link.state.memory_on))
 
@@ -338,7 +338,7 @@ class MemoryScreen(AppScreen):
         if model is None:
             return
         if model.memory is not None and model.memory.kind == "native":
-            self._say(words.PART_OF_MODEL)
+            self.tell(words.PART_OF_MODEL)
             return
         path = await self.app.push_screen_wait(_memories_of(model))
         tier = "auto" if model.memory is None else model.memory.tier
@@ -352,7 +352,7 @@ class MemoryScreen(AppScreen):
         if model is None or not self._has_memory(model) or model.memory is None:
             return
         if model.memory.kind == "native":
-            self._say(words.FIXED_TIER)
+            self.tell(words.FIXED_TIER)
             return
         machine = self.link.state.machine
         costs = words.tier_costs(
@@ -371,14 +371,14 @@ class MemoryScreen(AppScreen):
         """Return the model if nothing is going on; else say so."""
         state = self.link.state
         if state.phase == "busy":
-            self._say("An answer is being written: Esc stops it.")
+            self.tell("An answer is being written: Esc stops it.")
         elif state.phase == "loading":
-            self._say("Something is being loaded: Esc stops it.")
+            self.tell("Something is being loaded: Esc stops it.")
         return state.model if state.phase == "ready" else None
 
     def _has_memory(self, model: ModelInfo) -> bool:
         if model.memory is None:
-            self._say("There is no memory.")
+            self.tell("There is no memory.")
         return model.memory is not None
 
     @work(group="change")
@@ -395,16 +395,8 @@ class MemoryScreen(AppScreen):
         try:
             return await answer_to(self.link, request, kind)
         except EngramError as error:
-            self._say(f"{error.message}\n{error.hint or ''}", severity="error")
+            self.tell_error(error)
             return None
-
-    def _say(self, text: str, *, severity: str = "information") -> None:
-        is_error = severity == "error"
-        self.notify(
-            escape_control(text.strip()),
-            severity="error" if is_error else "information",
-            markup=False,
-        )
 
 
 def _panel(

@@ -19,7 +19,10 @@ _CELLS = 20
 
 def table_lines(arms: Sequence[ComparedArm]) -> Iterator[str]:
     """Yield a table with a column per answer."""
-    yield _line("", ["with memory" if arm.memory_on else "without" for arm in arms])
+    yield _line(
+        "answer written",
+        ["with memory" if arm.memory_on else "without" for arm in arms],
+    )
     yield _line("NLL with memory", [_nll(arm.nll_on) for arm in arms])
     yield _line("NLL without memory", [_nll(arm.nll_off) for arm in arms])
     yield _line("tokens, per second", [_tokens(arm) for arm in arms])

@@ -31,7 +31,7 @@ def test_each_answer_has_its_nll_under_both_settings() -> None:
     lines = [line.split("  ") for line in table_lines((ON, OFF))]
     cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
     assert cells == [
-        ["with memory", "without"],
+        ["answer written", "with memory", "without"],
         ["NLL with memory", "0.500 nats/token", "1.300 nats/token"],
         ["NLL without memory", "2.600 nats/token", "1.000 nats/token"],
         ["tokens, per second", "3, 40.0", "3, 40.0"],
