@@ -43,17 +43,26 @@ def models_folders() -> list[Path]:
 
 def find_memory(model: Path, fingerprint: Fingerprint) -> Path | None:
     """Return a memory of this backbone: beside the model, else a shipped one."""
-    for path in _candidates(model):
+    return next(_fitting(model, fingerprint), None)
+
+
+def find_memories(model: Path, fingerprint: Fingerprint) -> list[Path]:
+    """Return all memories of this backbone; `find_memory` takes the first."""
+    return list(_fitting(model, fingerprint))
+
+
+def _fitting(model: Path, fingerprint: Fingerprint) -> Iterator[Path]:
+    for path in dict.fromkeys(_candidates(model)):
         try:
             header = read_header(path)
-            if (
+            fits = (
                 engram_gguf.matches(header)
                 and engram_gguf.read_fingerprint(header) == fingerprint
-            ):
-                return path
+            )
         except EngramError:  # another file that happens to lie there
             continue
-    return None
+        if fits:
+            yield path
 
 
 def card_names() -> list[str]:
@@ -93,6 +102,8 @@ def _candidates(model: Path) -> Iterator[Path]:
 
 def _may_be_memory(path: Path) -> bool:
     """Look at the first keys only: a folder of large models takes seconds otherwise."""
+    if not path.is_file():  # a pipe would wait forever
+        return False
     try:
         with open(path, "rb") as file:
             return b"engram" in file.read(_PEEK_BYTES)

@@ -6,38 +6,40 @@ and those before llama.cpp's context and model are freed.
 
 from __future__ import annotations
 
-import codecs
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from engram_local import measuring
+from engram_local.answer import Answer, Trace
+from engram_local.attachment import MemoryChoice, read_module
 from engram_local.errors import (
     FitError,
     Interrupted,
-    UnsupportedError,
     UsageError,
 )
 from engram_local.events import (
     Event,
-    Finished,
     FinishReason,
     MemoryStats,
+    MemoryTotals,
     Progress,
     PromptProgress,
+    TableMap,
     TextChunk,
+    TokenRow,
 )
-from engram_local.llama.chat_template import ChatTemplate, Message
+from engram_local.llama.chat_template import Message, encode
 from engram_local.llama.sampling import Sampler
-from engram_local.loading import Loaded, MemoryChoice, load
+from engram_local.loading import Loaded, load
+from engram_local.measuring import Replay
+from engram_local.memory.ngrams import token_rows
+from engram_local.memory.table_map import evict, map_tables, warm
+from engram_local.memory.tally import Tally
 from engram_local.sequence import TokenSequence
 from engram_local.settings import Settings
-from engram_local.telemetry import summarize
 
 if TYPE_CHECKING:
     from engram_local.loading import Memory
@@ -62,9 +64,12 @@ class Engine:
         self.spec = loaded.spec
         self.settings = settings
         self._backbone = loaded.backbone
+        self._attachment = loaded.attachment
         self._loaded_memory = loaded.memory
         self._memory = loaded.memory
         self._sequence = TokenSequence(self._backbone, self._memory)
+        self._tally = Tally()
+        self._answer = Answer([])
         self.notes = loaded.notes
         self._cancelled = False
         self._busy = False
@@ -77,16 +82,18 @@ class Engine:
         *,
         memory: MemoryChoice = "auto",
         settings: Settings | None = None,
+        swappable: bool = False,
         progress: Progress | None = None,
     ) -> Engine:
         """Load a backbone and its memory.
 
         model: a GGUF; None = the default one. memory: a memory file; "auto" = one that
-        fits, if there is one; None = without. Raises EngramError.
+        fits, if there is one; None = without. swappable: `choose_memory` will be
+        called, also if there is no memory now. Raises EngramError.
         """
         settings = settings or Settings()
         with ExitStack() as stack:
-            loaded = load(stack, model, memory, settings, progress)
+            loaded = load(stack, model, memory, settings, progress, swappable=swappable)
             return cls(stack.pop_all(), loaded, settings)
 
     @property
@@ -122,8 +129,38 @@ class Engine:
         if on and self._loaded_memory is None:
             raise UsageError("this engine was opened without a memory")
         if not on and self._loaded_memory is not None and not self.can_leave_out_memory:
-            raise UsageError("the table is a part of this model, and always used")
+            raise _part_of_model()
         self._sequence.reset()
+        self._begin(on)
+
+    def choose_memory(
+        self,
+        choice: MemoryChoice,
+        *,
+        tier: str = "auto",
+        progress: Progress | None = None,
+    ) -> None:
+        """Load another memory, or the same in another tier, and use it; or none.
+
+        The backbone stays; begins a new sequence. Raises EngramError; then the memory
+        before is still there.
+        """
+        self._check_idle()
+        if self._attachment is None:
+            raise _part_of_model()
+        module = read_module(self.path, self.spec, choice)
+        was_on = self._memory is not None
+        self._tally.take(self._loaded_memory)
+        self._sequence.reset()
+        try:
+            self._attachment.exchange(module, tier, progress)
+            was_on = module is not None
+        finally:
+            self._loaded_memory = self._attachment.memory
+            self._begin(was_on)
+
+    def _begin(self, on: bool) -> None:
+        """Use the loaded memory, or none, with an empty sequence."""
         self._memory = self._loaded_memory if on else None
         self._sequence = TokenSequence(self._backbone, self._memory)
         if self._backbone.hook is not None:
@@ -137,19 +174,7 @@ class Engine:
         self._check_open()
         if isinstance(prompt, str):
             return self._backbone.tokenize(prompt, parse_special=True)
-        template = self._backbone.chat_template
-        if template is None:
-            raise UnsupportedError(
-                f"{self.path} has no chat template",
-                hint="give the whole prompt yourself with --raw",
-            )
-        text = ChatTemplate(
-            template, bos=self._backbone.bos, eos=self._backbone.eos
-        ).format(prompt)
-        has_bos = bool(self._backbone.bos) and text.startswith(self._backbone.bos)
-        return self._backbone.tokenize(
-            text, parse_special=True, add_special=not has_bos
-        )
+        return encode(self._backbone, prompt)
 
     def tokenize(self, text: str) -> list[int]:
         """Return the token ids of a text, taken literally."""
@@ -168,10 +193,9 @@ class Engine:
         self._check_idle()
         self._cancelled = False
         start = time.perf_counter()
-        answer = _Answer(start=start, prompt_ids=self.encode(prompt))
+        answer = self._answer = Answer(self.encode(prompt), start)
         self._check_fits(answer)
-        if self._memory is not None:
-            self._memory.take_counters()
+        self.take_memory_stats()  # what was counted before
         self._busy = True
         try:
             yield from self._evaluate_prompt(answer)
@@ -181,6 +205,7 @@ class Engine:
         finally:
             self._busy = False
             if not self._closed:
+                self._note_gates(answer)
                 self._sequence.stop()
         yield answer.finished(self.take_memory_stats())
 
@@ -189,27 +214,27 @@ class Engine:
         self._cancelled = True
 
     def score(
-        self, token_ids: Sequence[int], *, chunk_sizes: Sequence[int] | None = None
+        self,
+        token_ids: Sequence[int],
+        *,
+        chunk_sizes: Sequence[int] | None = None,
+        first: int = 1,
     ) -> list[float]:
-        """Return the negative log-likelihood of each token after the first, in nats.
+        """Return the negative log-likelihood of each token from `first` on, in nats.
 
-        At most `n_ctx` tokens, as one new sequence. chunk_sizes: tokens per decode
-        call; None = as large as possible.
+        At most `n_ctx` tokens. chunk_sizes: tokens per decode call; None = as large as
+        possible. With `first` left out they are one new sequence; else what they share
+        with the sequence so far, before `first`, is not computed again.
         """
         self._check_idle()
         self._check_length(len(token_ids))
-        self._sequence.reset()
-        self._sequence.submit(token_ids)
-        targets = list(token_ids[1:])
-        nll: list[float] = []
-        for chunk in self._chunks(token_ids, chunk_sizes):
-            self._step(chunk, all_logits=True)
-            n_scored = min(len(chunk), len(targets) - len(nll))
-            nll += [
-                _nll(self._backbone.logits(index), targets[len(nll) + index])
-                for index in range(n_scored)
-            ]
-        return nll
+        return measuring.score(
+            self._backbone,
+            self._sequence,
+            token_ids,
+            chunk_sizes=chunk_sizes,
+            first=first,
+        )
 
     def replay(
         self,
@@ -226,42 +251,83 @@ class Engine:
         """
         self._check_idle()
         self._check_length(len(prompt_ids) + len(token_ids))
-        self._sequence.reset()
-        self.take_memory_stats()  # what was counted before
-        start = time.perf_counter()
-        for _ in self._prefill(prompt_ids):
-            pass
-        prompt_s = time.perf_counter() - start
-        prompt_memory = self.take_memory_stats()
-        if between is not None:
-            between()
-        token_s = self._replay_tokens(token_ids)
-        return Replay(
-            prompt_s=prompt_s,
-            token_s=token_s,
-            prompt_memory=prompt_memory,
-            token_memory=self.take_memory_stats(),
+        return measuring.replay(
+            self._backbone,
+            self._sequence,
+            prompt_ids,
+            token_ids,
+            settings=self.settings,
+            take_stats=self.take_memory_stats,
+            between=between,
         )
 
     def take_memory_stats(self) -> MemoryStats | None:
         """Return what the memory did since the last call, or the last answer."""
+        return self._tally.take(self._memory)
+
+    def memory_totals(self) -> MemoryTotals:
+        """Return what memories did since the engine was opened.
+
+        Takes nothing from `Finished`, and 30 us: for the thread that decodes, between
+        two events.
+        """
+        self._check_open()
+        return self._tally.totals(self._loaded_memory)
+
+    def trace(self) -> Trace:
+        """Return tokens and gates of the last answer; empty before the first.
+
+        A token's gates are those of its own evaluation, whose result is the next token.
+        The last one is never evaluated and has none.
+        """
+        self._check_open()
+        return self._answer.trace(self._backbone.piece)
+
+    def rows_of(self, position: int) -> tuple[TokenRow, ...]:
+        """Return the rows that the token at a position of the sequence reads.
+
+        Raises UsageError if there is no such token, or no memory in use.
+        """
+        self._check_open()
         if self._memory is None:
-            return None
-        counters = self._memory.take_counters()
-        is_native = self._memory.kind == "native"
-        return MemoryStats(
-            kind=self._memory.kind,
-            tier=self._memory.tier,
-            rows_read=counters.rows_read,
-            bytes_read=counters.bytes_read,
-            pages_ahead=counters.pages_ahead,
-            verified_rows=counters.verified_rows,
-            stall=None if is_native else summarize(counters.stalls_s),
-            n_submitted=counters.n_waits,
-            n_ready=counters.n_ready,
-            n_late=counters.n_waits - counters.n_ready,
-            gate_mean=counters.gate_means(),
-        )
+            raise UsageError("no memory is in use, so no rows are read")
+        token_ids = self._sequence.token_ids
+        if not 0 <= position < len(token_ids):
+            raise UsageError(
+                f"there is no token {position}, {len(token_ids)} have been evaluated"
+            )
+        return token_rows(self._memory.module, token_ids, position, self._text_of)
+
+    def table_map(self, n_cells: int) -> TableMap:
+        """Return what is in memory of `n_cells` equal parts of each layer's table."""
+        self._check_open()
+        return map_tables(self._require_memory(), n_cells)
+
+    def warm_table(self, progress: Progress | None = None) -> None:
+        """Read the loaded memory's table into the page cache; `cancel` ends it.
+
+        Raises UsageError in other tiers than mmap, TableError if it cannot be read.
+        """
+        self._check_idle()
+        self._cancelled = False
+        for part in warm(self._require_memory()):
+            if progress is not None:
+                progress("reading the table", part)
+            if self._cancelled:
+                return
+
+    def evict_table(self) -> None:
+        """Let the page cache forget the table; pages that others map stay.
+
+        Raises UsageError in other tiers than mmap.
+        """
+        self._check_idle()
+        evict(self._require_memory())
+
+    def _require_memory(self) -> Memory:
+        if self._loaded_memory is None:
+            raise UsageError("this engine was opened without a memory")
+        return self._loaded_memory
 
     def close(self) -> None:
         """Free everything. Calling it twice is fine."""
@@ -289,7 +355,7 @@ class Engine:
                 hint="finish or close the answer before, or open another engine",
             )
 
-    def _check_fits(self, answer: _Answer) -> None:
+    def _check_fits(self, answer: Answer) -> None:
         n_prompt = len(answer.prompt_ids)
         if n_prompt == 0:
             raise UsageError("the prompt is empty", hint="give one with -p")
@@ -307,37 +373,17 @@ class Engine:
                 hint="use a longer context with -c",
             )
 
-    def _evaluate_prompt(self, answer: _Answer) -> Iterator[Event]:
+    def _evaluate_prompt(self, answer: Answer) -> Iterator[Event]:
         n_total = len(answer.prompt_ids)
         answer.n_cached = self._sequence.rewind(answer.prompt_ids)
-        for n_done in self._prefill(answer.prompt_ids[answer.n_cached :]):
+        for n_done in self._sequence.evaluate(answer.prompt_ids[answer.n_cached :]):
             yield PromptProgress(n_done=answer.n_cached + n_done, n_total=n_total)
+            self._check_open()  # the reader had control
+            if self._cancelled:
+                break
         answer.prompt_s = answer.elapsed_s
 
-    def _prefill(self, token_ids: Sequence[int]) -> Iterator[int]:
-        """Evaluate a prompt; yield the tokens done after each chunk."""
-        self._sequence.submit(token_ids)
-        n_done = 0
-        for part in self._sequence.parts(token_ids):
-            for chunk in self._chunks(part, None):
-                self._step(chunk)
-                n_done += len(chunk)
-                yield n_done
-                if self._cancelled:
-                    return
-
-    def _replay_tokens(self, token_ids: Sequence[int]) -> tuple[float, ...]:
-        times = [time.perf_counter()]
-        with closing(Sampler(self.settings)) as sampler:
-            for token_id in token_ids:
-                self._backbone.sample(sampler)
-                self._sequence.submit([token_id])
-                self._step([token_id])
-                times.append(time.perf_counter())
-        return tuple(np.diff(times).tolist())
-
-    def _decode_answer(self, answer: _Answer, settings: Settings) -> Iterator[Event]:
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    def _decode_answer(self, answer: Answer, settings: Settings) -> Iterator[Event]:
         with closing(Sampler(settings)) as sampler:
             while (reason := self._stop_reason(answer, settings)) is None:
                 self._check_open()  # the reader had control since the last token
@@ -349,91 +395,33 @@ class Engine:
                 last = self._stop_reason(answer, settings) is not None
                 if not last:
                     self._sequence.submit([token_id])
-                text = decoder.decode(self._backbone.piece(token_id))
-                if text:
-                    answer.text += text
+                if text := answer.say(self._backbone.piece(token_id)):
                     yield TextChunk(text=text)
                 if not last:
                     self._step([token_id])
         answer.reason = reason
-        rest = decoder.decode(b"", final=True)
-        if rest:
-            answer.text += rest
+        if rest := answer.say(b"", last=True):
             yield TextChunk(text=rest)
 
-    def _stop_reason(self, answer: _Answer, settings: Settings) -> FinishReason | None:
+    def _stop_reason(self, answer: Answer, settings: Settings) -> FinishReason | None:
         if self._cancelled:
             return "cancelled"
-        if 0 <= settings.max_tokens <= len(answer.token_ids):
-            return "length"
-        if len(answer.prompt_ids) + len(answer.token_ids) >= self.n_ctx:
-            return "context"
-        return None
+        return answer.stop_reason(settings, self.n_ctx)
+
+    def _note_gates(self, answer: Answer) -> None:
+        """Keep what the next prompt will overwrite."""
+        if self._memory is not None:
+            first, end = len(answer.prompt_ids), len(self._sequence.token_ids)
+            answer.gates = self._memory.gates(first, max(first, end))
+            answer.layer_ids = self._memory.layer_ids if len(answer.gates) else ()
+
+    def _text_of(self, token_id: int) -> str:
+        return self._backbone.piece(token_id, special=True).decode("utf-8", "replace")
 
     def _step(self, token_ids: Sequence[int], *, all_logits: bool = False) -> None:
         self._check_open()
         self._sequence.step(token_ids, all_logits=all_logits)
 
-    def _chunks(
-        self, token_ids: Sequence[int], sizes: Sequence[int] | None
-    ) -> list[Sequence[int]]:
-        largest = self._backbone.n_batch
-        chunks: list[Sequence[int]] = []
-        start = 0
-        while start < len(token_ids):
-            size = sizes[len(chunks) % len(sizes)] if sizes else largest
-            chunks.append(token_ids[start : start + min(size, largest)])
-            start += len(chunks[-1])
-        return chunks
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replay:
-    """How long a prompt took, and each token after it; what the memory did in both."""
-
-    prompt_s: float
-    token_s: tuple[float, ...]
-    prompt_memory: MemoryStats | None
-    token_memory: MemoryStats | None
-
-
-@dataclass(slots=True)
-class _Answer:
-    """What is known of the answer that is being made."""
-
-    start: float
-    prompt_ids: list[int]
-    n_cached: int = 0
-    token_ids: list[int] = field(default_factory=list)
-    text: str = ""
-    reason: FinishReason = "stop"
-    prompt_s: float = 0.0
-    token_times: list[float] = field(default_factory=list)
-
-    @property
-    def elapsed_s(self) -> float:
-        return time.perf_counter() - self.start
-
-    def add(self, token_id: int) -> None:
-        self.token_ids.append(token_id)
-        self.token_times.append(self.elapsed_s)
-
-    def finished(self, memory: MemoryStats | None) -> Finished:
-        times = self.token_times
-        return Finished(
-            text=self.text,
-            token_ids=tuple(self.token_ids),
-            finish_reason=self.reason,
-            n_prompt=len(self.prompt_ids),
-            n_cached=self.n_cached,
-            prompt_s=self.prompt_s,
-            first_token_s=times[0] if times else None,
-            token_ms=summarize(np.diff(times).tolist()),
-            decode_s=times[-1] - times[0] if times else 0.0,
-            memory=memory,
-        )
-
-
-def _nll(logits: NDArray[np.float32], target: int) -> float:
-    shifted = logits.astype(np.float64) - float(logits.max())
-    return float(np.log(np.exp(shifted).sum()) - shifted[target])
+def _part_of_model() -> UsageError:
+    return UsageError("the table is a part of this model, and always used")

@@ -12,6 +12,7 @@
   - LostFileError      a file could not be read while it was in use        exit 1
   - RowsDifferError    llama.cpp gathered other rows than we read          exit 1
   - BackboneError      llama.cpp failed while computing                    exit 1
+  - SessionError       conversations cannot be kept or found again         exit 1
   - BenchError         a measurement could not be taken                    exit 1
   - Interrupted        Ctrl-C ended a computation                        exit 130
   - WorkerLostError    the engine's process has ended                     exit 1
@@ -105,6 +106,12 @@ class BackboneError(EngramError):
     """llama.cpp reported a failure while it computed."""
 
     code = "backbone-failed"
+
+
+class SessionError(EngramError):
+    """Conversations cannot be read from their file, or written to it."""
+
+    code = "session-failed"
 
 
 class BenchError(EngramError):

@@ -59,6 +59,9 @@ class MemoryStats:
     """Time that the forward pass waited for rows, per decode call; None = it waited
     inside llama.cpp, which does not tell."""
 
+    stall_counts: tuple[int, ...] = ()
+    """Decode calls per bin of telemetry.STALL_EDGES_MS; empty where `stall` is None."""
+
     n_submitted: int
     """Layers of decode calls that needed rows."""
 
@@ -76,6 +79,26 @@ class MemoryStats:
 
     gate_mean: dict[int, float]
     """Mean gate per memory layer, 0 closed to 1 open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryTotals:
+    """What memories did since the engine was opened."""
+
+    rows_read: int = 0
+    bytes_read: int = 0
+    n_steps: int = 0
+    """Decode calls that could wait for rows; 0 where llama.cpp waits."""
+
+    stall_ms: float = 0.0
+    """Waited in all of them."""
+
+    stall_counts: tuple[int, ...] = ()
+    """Steps per bin of telemetry.STALL_EDGES_MS."""
+
+    n_ready: int = 0
+    n_late: int = 0
+    """As in MemoryStats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +180,46 @@ class TableMap:
     """All layers' tables."""
 
     strips: tuple[TableStrip, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPart:
+    """What something takes of VRAM and RAM, planned before the load (sizing/plan.py).
+
+    name: "weights", "KV cache", "compute buffers", ... of the sizing report.
+    """
+
+    name: str
+    vram_bytes: int
+    ram_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmStarted:
+    """What comes now is the answer with the memory, or the one without."""
+
+    memory_on: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedArm:
+    """One of two answers."""
+
+    memory_on: bool
+    finished: Finished
+    nll_on: float | None
+    """Mean negative log-likelihood of the answer's tokens, in nats, with the memory;
+    None for an empty answer."""
+
+    nll_off: float | None
+    """And without."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """Both answers, scored both ways."""
+
+    arms: tuple[ComparedArm, ...]
 
 
 def _rate(count: int, seconds: float) -> float | None:

@@ -5,43 +5,40 @@ What can be refused without loading anything is refused first.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from engram_local import catalog
+from engram_local.attachment import (
+    HAS_COMPILED_PATH,
+    Attachment,
+    MemoryChoice,
+    read_module,
+)
 from engram_local.errors import UnsupportedError, UsageError
 from engram_local.events import Progress
-from engram_local.formats import deepseek41, engram_gguf
+from engram_local.formats import deepseek41
 from engram_local.formats.backbone import read_backbone
-from engram_local.formats.header import Header, read_header
+from engram_local.formats.header import Header
 from engram_local.formats.native import read_native
 from engram_local.formats.split import read_model_header
 from engram_local.llama.hook import PythonFunction
 from engram_local.llama.runtime import Backbone
 from engram_local.memory.libc import install_bus_error_handler
-from engram_local.memory.module import MemoryModule, NativeModule
+from engram_local.memory.module import NativeModule
 from engram_local.memory.native import NativeMemory
 from engram_local.memory.read_ahead import open_read_ahead
-from engram_local.memory.reference_memory import ReferenceMemory
 from engram_local.memory.verify import RowVerifier
 from engram_local.residency import Residency
 from engram_local.settings import Settings
 from engram_local.spec import BackboneSpec
 
 if TYPE_CHECKING:
-    from engram_local.memory.attached import AttachedMemory
+    from engram_local.attachment import Attached
 
-    Memory = AttachedMemory | ReferenceMemory | NativeMemory
-
-_HAS_COMPILED_PATH = sys.platform.startswith("linux")
-"""Elsewhere there are no unnamed semaphores, and the reference runs."""
-
-MemoryChoice = Path | Literal["auto"] | None
-"""A memory file; the one that fits, if there is one; none."""
+    Memory = Attached | NativeMemory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +48,9 @@ class Loaded:
     spec: BackboneSpec
     backbone: Backbone
     memory: Memory | None
+    attachment: Attachment | None = None
+    """Of the memory; None where it is a part of the model."""
+
     notes: tuple[str, ...] = ()
     """Sentences for the user: what is not as one may expect."""
 
@@ -61,10 +61,13 @@ def load(
     memory: MemoryChoice,
     settings: Settings,
     progress: Progress | None,
+    *,
+    swappable: bool = False,
 ) -> Loaded:
     """Load a backbone and its memory; closing `stack` frees them in the right order.
 
-    model: of a split one, any part. Raises EngramError.
+    model: of a split one, any part. swappable: another memory may be attached later.
+    Raises EngramError.
     """
     header = read_model_header(model or catalog.default_model())
     path = header.path  # of a split model, the part that llama.cpp begins with
@@ -74,13 +77,17 @@ def load(
     install_bus_error_handler()
     if native is not None:
         return _load_native(stack, header, spec, native, memory, settings, progress)
-    module = _read_module(path, spec, memory)
-    backbone = Backbone(path, settings, progress=progress, hooked=module is not None)
+    module = read_module(path, spec, memory)
+    is_hooked = swappable or module is not None
+    width = spec.fingerprint.embedding_length if is_hooked else None
+    backbone = Backbone(path, settings, progress=progress, hook_width=width)
     stack.callback(backbone.close)
-    attached = None
-    if module is not None:
-        attached = _attach(stack, backbone, module, settings, progress)
-    return Loaded(spec=spec, backbone=backbone, memory=attached)
+    attachment = Attachment(backbone, settings)
+    stack.callback(attachment.close)
+    attachment.exchange(module, settings.memory_tier, progress)
+    return Loaded(
+        spec=spec, backbone=backbone, memory=attachment.memory, attachment=attachment
+    )
 
 
 def _load_native(
@@ -102,7 +109,6 @@ def _load_native(
         settings,
         progress=progress,
         native=residency.load,
-        hooked=verifier is not None,
         hook_width=None if verifier is None else verifier.width,
     )
     stack.callback(backbone.close)
@@ -130,7 +136,7 @@ def _accompany(
         backbone.watch_node(module.node, function)
     ahead = None
     # Not before the backbone has loaded: that would push out what was read ahead.
-    if tier == "mmap" and settings.prefetch and _HAS_COMPILED_PATH:
+    if tier == "mmap" and settings.prefetch and HAS_COMPILED_PATH:
         ahead = open_read_ahead(stack, module, max_batch=backbone.n_batch)
     memory = NativeMemory(module, tier, ahead=ahead, verifier=verifier)
     stack.callback(memory.close)
@@ -196,52 +202,3 @@ def _read_spec(header: Header) -> BackboneSpec:
             hint="`engram-local show` tells what is in the file",
         )
     return read_backbone(header)
-
-
-def _read_module(
-    model: Path, spec: BackboneSpec, memory: MemoryChoice
-) -> MemoryModule | None:
-    path = catalog.find_memory(model, spec.fingerprint) if memory == "auto" else memory
-    if path is None:
-        return None
-    module = engram_gguf.read_memory(read_header(path))
-    engram_gguf.require_backbone(module, spec.fingerprint)
-    return module
-
-
-def _attach(
-    stack: ExitStack,
-    backbone: Backbone,
-    module: MemoryModule,
-    settings: Settings,
-    progress: Progress | None,
-) -> Memory:
-    tier = "mmap" if settings.memory_tier == "auto" else settings.memory_tier
-    report = _part_of("reading the table", progress)
-    table_progress = (
-        None if report is None else lambda done, total: report(done / total)
-    )
-    if settings.reference or not _HAS_COMPILED_PATH:
-        reference = ReferenceMemory(module, tier, progress=table_progress)
-        stack.callback(reference.close)
-        function = PythonFunction(reference.add_delta, backbone.n_embd)
-        backbone.hook_layers(module.layer_ids, function)
-        return reference
-    from engram_local.memory.attached import AttachedMemory
-
-    attached = AttachedMemory(
-        module,
-        tier,
-        max_tokens=backbone.n_ctx,
-        max_batch=backbone.n_batch,
-        prefetch=settings.prefetch,
-        weight_type=settings.memory_weights,
-        progress=table_progress,
-    )
-    stack.callback(attached.close)
-    backbone.hook_layers(module.layer_ids, attached)
-    return attached
-
-
-def _part_of(what: str, progress: Progress | None) -> Callable[[float], None] | None:
-    return None if progress is None else lambda part: progress(what, part)

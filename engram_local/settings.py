@@ -1,7 +1,7 @@
 """Settings: flags > environment > config file > defaults. Unknown keys are refused.
 
 Every field may stand in the config file under its own name, and in the environment as
-`ENGRAM_LOCAL_` + its name in capitals.
+`ENGRAM_LOCAL_` + its name in capitals. The config file's table `tui` is the chat app's.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,17 @@ class Settings:
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuiSettings:
+    """The table `tui` of the config file: how the chat app looks and is driven."""
+
+    theme: str | None = None
+    """None = the app's own."""
+
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Keys, separated by commas, by what they do: `"chat.copy" = "ctrl+y"`."""
+
+
 def resolve(
     flags: Mapping[str, Any],
     *,
@@ -122,10 +133,32 @@ def resolve(
     Raises UsageError for an unknown key or a value out of range, FileError for a
     config file that cannot be read.
     """
-    values = dict(defaults or {}) | _from_file(config_path(environ))
+    path = config_path(environ)
+    values = dict(defaults or {}) | _known_values(_from_file(path), path)
     values |= _from_environment(environ)
     values |= {key: value for key, value in flags.items() if value is not None}
     return Settings(**values)
+
+
+def resolve_tui(environ: Mapping[str, str] = os.environ) -> TuiSettings:
+    """Return what the config file says about the chat app.
+
+    Whether its theme and its keys exist, the app knows. Raises UsageError for an
+    unknown key or a value of another type, FileError for a file that cannot be read.
+    """
+    path = config_path(environ)
+    table = _table(_from_file(path).get(_TUI, {}), _TUI, path)
+    known = [one.name for one in fields(TuiSettings)]
+    for key in table:
+        if key not in known:
+            raise UsageError(
+                f"{path} sets {_TUI}.{key}, which is no setting",
+                hint=f"known are {', '.join(f'{_TUI}.{name}' for name in known)}",
+            )
+    theme = table.get("theme")
+    if theme is not None and not isinstance(theme, str):
+        raise UsageError(f"{path} sets {_TUI}.theme to {theme!r}, which is no str")
+    return TuiSettings(theme=theme, keys=_keys(table.get("keys", {}), path))
 
 
 def config_path(environ: Mapping[str, str] = os.environ) -> Path:
@@ -156,20 +189,42 @@ def _cgroup_cpus() -> int | None:
 
 
 _HAS_AFFINITY = hasattr(psutil.Process, "cpu_affinity")  # not on macOS
-_FIELDS = {field.name: field.type for field in fields(Settings)}
+_FIELDS = {one.name: one.type for one in fields(Settings)}
+_TUI = "tui"
 
 
 def _from_file(path: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise FileError(f"{path} cannot be read: {error}") from error
+
+
+def _known_values(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    values = {key: value for key, value in values.items() if key != _TUI}
     for key, value in values.items():
         _check_known(key, str(path))
         _check_type(key, value, str(path))
     return values
+
+
+def _keys(table: object, path: Path, prefix: str = "") -> dict[str, str]:
+    """Return keys by action; TOML makes tables of actions with a dot, unquoted."""
+    found: dict[str, str] = {}
+    for name, value in _table(table, f"{_TUI}.keys", path).items():
+        if isinstance(value, str):
+            found[prefix + name] = value
+        else:
+            found |= _keys(value, path, f"{prefix}{name}.")
+    return found
+
+
+def _table(value: object, name: str, path: Path) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UsageError(f"{path} sets {name} to {value!r}, which is no table")
+    return value
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -178,7 +233,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         if name.startswith(ENV_PREFIX):
             key = name.removeprefix(ENV_PREFIX).lower()
             _check_known(key, f"the environment ({name})")
-            values[key] = _parse(key, text)
+            values[key] = parse(key, text, name)
     return values
 
 
@@ -197,16 +252,19 @@ def _check_type(key: str, value: object, where: str) -> None:
         raise UsageError(f"{where} sets {key} to {value!r}, which is no {_kind(key)}")
 
 
-def _parse(key: str, text: str) -> Any:
+def parse(key: str, text: str, name: str) -> Any:
+    """Return the value of a setting from its text; raise UsageError if it is none.
+
+    name: what the setting is called where the text comes from. The range is checked by
+    Settings.
+    """
     kind = _kind(key)
     try:
         if kind == "bool":
             return {"1": True, "true": True, "0": False, "false": False}[text.lower()]
         return {"int": int, "float": float, "str": str}[kind](text)
     except (KeyError, ValueError):
-        raise UsageError(
-            f"{ENV_PREFIX}{key.upper()} is {text!r}, which is no {kind}"
-        ) from None
+        raise UsageError(f"{name} is {text!r}, which is no {kind}") from None
 
 
 def _kind(key: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ STALL_EDGES_MS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """Memory of this process."""
+    """Memory of a process."""
 
     rss_anon_bytes: int | None
     """Allocated: KV cache, buffers, a table in the tier `ram`."""
@@ -44,15 +45,30 @@ class Usage:
     peak_rss_bytes: int | None
 
 
-def measure_resources() -> Resources:
-    """Look at this process now."""
-    info = psutil.Process().memory_info()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineRam:
+    """RAM of this computer, used by anybody."""
+
+    total_bytes: int
+    available_bytes: int
+    """Free, or a cache that the system can drop."""
+
+
+def measure_resources(pid: int | None = None) -> Resources:
+    """Look at a process now; None = this one. Raises psutil.Error if it is gone."""
+    info = psutil.Process(pid).memory_info()
     shared_bytes = getattr(info, "shared", None)  # Linux only
     return Resources(
         rss_anon_bytes=None if shared_bytes is None else info.rss - shared_bytes,
         rss_file_bytes=shared_bytes,
         vram_bytes=None,
     )
+
+
+def measure_machine_ram() -> MachineRam:
+    """Look at this computer now."""
+    memory = psutil.virtual_memory()
+    return MachineRam(total_bytes=memory.total, available_bytes=memory.available)
 
 
 def measure_usage() -> Usage:
@@ -62,6 +78,11 @@ def measure_usage() -> Usage:
         n_major_faults=_major_faults(),
         peak_rss_bytes=_peak_rss_bytes(),
     )
+
+
+def stall_bin(stall_s: float) -> int:
+    """Return the bin of the histogram that a stall belongs to."""
+    return bisect_left(STALL_EDGES_MS, 1e3 * stall_s)
 
 
 def summarize(durations_s: Sequence[float]) -> Timing:

@@ -18,7 +18,7 @@ def test_readme_tree_names_every_module() -> None:
     tree = README.split("## Files")[1].split("```")[1]
     modules = [
         path.relative_to(ROOT)
-        for folder in ("engram_local", "models/train")
+        for folder in ("engram_local", "models/train", "tui")
         for path in (ROOT / folder).rglob("*.py")
         if path.name != "__init__.py"
     ]

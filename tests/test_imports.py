@@ -13,25 +13,20 @@ PACKAGE = Path(engram_local.__file__).parent
 LAYERS = [
     # A module may import from the lines above its own, and from its own package.
     {"errors", "events", "figures", "kernels", "system", "units"},
-    {
-        "spec",
-        "model_spec",
-        "hardware",
-        "memlock",
-        "relay",
-        "settings",
-        "telemetry",
-        "chat",
-    },
-    {"memory", "llama", "scratch_files"},
+    {"spec", "model_spec", "hardware", "memlock", "relay"},
+    {"scratch_files", "settings", "telemetry"},
+    {"chat", "memory", "llama"},
     {"formats"},
     {"catalog", "residency"},
-    {"loading"},
-    {"sequence"},
+    {"attachment", "model_files"},
+    {"loading", "local_models"},
+    {"sequence", "answer"},
+    {"measuring"},
     {"engine"},
     {"bench"},
     {"probe", "sizing"},
-    {"worker"},
+    {"opening"},
+    {"known_hardware", "worker"},
     {"cli"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
@@ -145,3 +140,16 @@ def test_errors_units_and_events_import_nothing_of_ours() -> None:
 def test_memory_runs_without_llama_cpp() -> None:
     for path in sorted((PACKAGE / "memory").glob("*.py")):
         assert not any("llama" in name for name in imported(path)), place(path)
+
+
+def test_the_app_draws_and_never_computes() -> None:
+    """It knows the engine's process by its protocol, not the engine."""
+    computing = {"engine", "llama", "memory", "loading", "sequence", "kernels"}
+    names = {
+        name
+        for path in sorted((PACKAGE.parent / "tui").rglob("*.py"))
+        for name in imported(path)
+    }
+    own = {name.split(".")[1] for name in names if name.startswith("engram_local.")}
+    assert "worker" in own
+    assert own & computing == set()

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from engram_local.errors import FileError, UsageError
-from engram_local.settings import Settings, config_path, default_threads, resolve
+from engram_local.settings import (
+    Settings,
+    TuiSettings,
+    config_path,
+    default_threads,
+    resolve,
+    resolve_tui,
+)
 
 
 @pytest.fixture
@@ -237,3 +244,42 @@ def test_every_setting_says_its_type_plainly() -> None:
     """The parser knows these; another one would fail where it is first used."""
     kinds = {str(field.type).removesuffix(" | None") for field in fields(Settings)}
     assert kinds == {"int", "float", "bool", "str"}
+
+
+def test_the_table_of_the_chat_app_is_no_setting_of_models(config: Config) -> None:
+    environ = config('top_k = 11\n[tui]\ntheme = "nord"\n')
+    assert resolve({}, environ=environ).top_k == 11
+    assert resolve_tui(environ) == TuiSettings(theme="nord")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[tui.keys]\n"chat.copy" = "f5"\n',
+        '[tui.keys]\nchat.copy = "f5"\n',
+        '[tui.keys.chat]\ncopy = "f5"\n',
+    ],
+)
+def test_keys_may_be_written_with_and_without_quotes(config: Config, text: str) -> None:
+    assert resolve_tui(config(text)).keys == {"chat.copy": "f5"}
+
+
+def test_without_a_config_file_the_app_has_its_defaults(tmp_path: Path) -> None:
+    assert resolve_tui({"XDG_CONFIG_HOME": str(tmp_path)}) == TuiSettings()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("tui = 1", "sets tui to 1, which is no table"),
+        ("[tui]\ntheme = 1", "sets tui.theme to 1, which is no str"),
+        ('[tui]\ncolour = "red"', "sets tui.colour, which is no setting"),
+        ("[tui]\nkeys = 1", "sets tui.keys to 1, which is no table"),
+        ("[tui.keys]\nchat.copy = 1", "sets tui.keys to 1, which is no table"),
+    ],
+)
+def test_a_wrong_value_for_the_app_is_refused(
+    config: Config, text: str, sentence: str
+) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        resolve_tui(config(text))

@@ -30,9 +30,9 @@ import numpy as np
 from common import print_table, ratios, spread, turns
 
 from engram_local import Engine, Settings
+from engram_local.attachment import MemoryChoice
 from engram_local.catalog import default_model
 from engram_local.llama import logs
-from engram_local.loading import MemoryChoice
 from engram_local.settings import default_threads
 
 N_PROMPT, N_VOCAB = 16, 49_000

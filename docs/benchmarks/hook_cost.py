@@ -39,9 +39,9 @@ def open_arms() -> dict[str, Backbone]:
     arms = {
         "no callback": Backbone(path, settings),
         "no callback again": Backbone(path, settings),
-        "asked only": Backbone(path, settings, hooked=True),
-        "empty function": Backbone(path, settings, hooked=True),
-        "60 us of work": Backbone(path, settings, hooked=True),
+        "asked only": Backbone(path, settings, hook_width=576),
+        "empty function": Backbone(path, settings, hook_width=576),
+        "60 us of work": Backbone(path, settings, hook_width=576),
     }
     for name, function in (("empty function", nothing), ("60 us of work", work)):
         arm = arms[name]

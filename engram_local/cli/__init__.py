@@ -26,6 +26,7 @@ COMMANDS = {
     "probe": "measure this computer: RAM, drive, processor",
     "convert": "turn an engram-peft adapter into a memory file",
     "size": "what a model needs and how fast it will be, before it is downloaded",
+    "ls": "models on this computer, also those of Ollama, LM Studio and Hugging Face",
     "show": "what is in a GGUF: architecture, memory, rows, bytes",
 }
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engram_local.errors import UsageError
 from engram_local.units import parse_bytes
 
 if TYPE_CHECKING:
-    from engram_local.hardware import Hardware
     from engram_local.sizing.given import Given
 
 _GIGA = 1e9
@@ -59,35 +56,6 @@ def given_of(args: argparse.Namespace) -> Given:
         disk_reads_per_s=args.disk_iops,
         disk_bytes_per_s=_per_s(args.disk_gbps),
     )
-
-
-def measured_hardware(path: Path) -> Hardware:
-    """Return this computer, with what a probe measured where there was one.
-
-    path: a file or folder on the drive in question. Where only another drive of this
-    computer was measured, its RAM and processors were too.
-    """
-    from engram_local.probe.result import apply_probe
-    from engram_local.probe.store import find_probe, find_without_drive, here
-    from engram_local.sizing.machine import look
-
-    hardware = look(path)
-    identity = here(path, gpus=tuple(gpu.name for gpu in hardware.gpus))
-    probe, problem = find_probe(identity)
-    notes = hardware.notes + ((problem,) if problem else ())
-    if probe is not None:
-        notes += (f"measured by `engram-local probe` on {probe.date}",)
-    elif probe := find_without_drive(identity):
-        notes += (
-            f"measured by `engram-local probe` on {probe.date}, but with another drive",
-        )
-    else:
-        notes += (
-            "nothing was measured here, so speeds are wide estimates; `engram-local "
-            "probe` takes a minute",
-        )
-        return replace(hardware, notes=notes)
-    return apply_probe(replace(hardware, notes=notes), probe)
 
 
 def _bytes(flag: str, text: str | None) -> int | None:

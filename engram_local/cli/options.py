@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -22,7 +24,6 @@ from engram_local.settings import (
 
 if TYPE_CHECKING:
     from engram_local.engine import Engine
-    from engram_local.sizing.preflight import Preflight
 
 _SETTINGS = (
     "n_ctx",
@@ -191,50 +192,21 @@ def open_engine(args: argparse.Namespace, settings: Settings) -> Engine:
 
         report_compiling(lambda part: status("compiling, once on this machine", part))
         try:
-            from engram_local.engine import Engine
-            from engram_local.loading import require_optional_memory
+            from engram_local import opening
 
-            if args.no_memory:
-                require_optional_memory(model_of(args))
-            flight = _preflight(args, settings)
-            engine = Engine.open(
+            opened = opening.open_engine(
                 model_of(args),
                 memory=_memory(args),
-                settings=flight.settings,
+                settings=settings,
+                asked_n_ctx=args.n_ctx or 0,
+                fit=not args.no_fit,
                 progress=status,
             )
         finally:
             report_compiling(None)  # the line belongs to the answer now
-    for note in (*flight.notes, *_notes(args, settings, engine)):
+    for note in opened.notes:
         print(note, file=sys.stderr)
-    return engine
-
-
-def _notes(args: argparse.Namespace, settings: Settings, engine: Engine) -> list[str]:
-    """Return sentences about what was loaded, and is not as one may expect."""
-    # A lock is missed only by those who asked for RAM.
-    notes = list(engine.notes) if settings.memory_tier != "auto" else []
-    if args.n_ctx and engine.n_ctx != args.n_ctx:
-        # More than the model was trained for, or not a multiple of llama.cpp's 256.
-        notes.append(f"the context is {engine.n_ctx} tokens, not {args.n_ctx}")
-    return notes
-
-
-def _preflight(args: argparse.Namespace, settings: Settings) -> Preflight:
-    """Put on the GPU what fits; raise FitError if the model cannot work here."""
-    from engram_local.catalog import default_model
-    from engram_local.sizing.machine import look
-    from engram_local.sizing.preflight import Preflight, prepare
-    from engram_local.sizing.sources import open_spec
-
-    if args.no_fit:
-        return Preflight(settings=settings, notes=())
-    model = model_of(args) or default_model()
-    try:
-        spec = open_spec(str(model), memory=_memory(args))
-    except FileError:  # loading says more about what is wrong with a file
-        return Preflight(settings=settings, notes=())
-    return prepare(spec, settings, look(model))
+    return opened.engine
 
 
 def read_text(path: Path) -> str:
@@ -282,13 +254,26 @@ def _without_folder(word: str) -> str:
 
 
 def model_of(args: argparse.Namespace) -> Path | None:
-    """Return the model that was named as an argument or with -m."""
+    """Return the model that was named as an argument or with -m: a file, or the name of
+    one that is on this computer.
+    """
     named = [path for path in (getattr(args, "model", None), args.model_flag) if path]
     if len(named) > 1:
         raise UsageError(f"two models were named: {named[0]} and {named[1]}")
     if named and " " in str(named[0]) and not named[0].exists():
         raise UsageError(f"{named[0]} is no file", hint="a prompt is given with -p")
-    return named[0] if named else None
+    return _find(named[0]) if named else None
+
+
+@cache  # asked for more than once, and the answer should not change
+def _find(named: Path) -> Path:
+    word = str(named)
+    is_name = len(named.parts) == 1 or ":" in word  # hf.co/user/model:Q4_K_M
+    if not is_name or os.path.exists(named):
+        return named
+    from engram_local.model_files import find_model_files, resolve_name  # numpy
+
+    return resolve_name(word, find_model_files())
 
 
 def _memory(args: argparse.Namespace) -> Path | Literal["auto"] | None:

@@ -11,11 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engram_local import __version__
-from engram_local.cli.hardware_options import (
-    add_hardware_arguments,
-    given_of,
-    measured_hardware,
-)
+from engram_local.cli.hardware_options import add_hardware_arguments, given_of
 from engram_local.cli.options import command_line
 from engram_local.errors import FileError, UsageError
 from engram_local.settings import CACHE_TYPES, TIERS
@@ -158,6 +154,7 @@ def _request(args: argparse.Namespace) -> Request:
 
 def _hardware(args: argparse.Namespace, specs: list[ModelSpec]) -> Hardware:
     """Return this computer as it was measured, with what the flags say in its place."""
+    from engram_local.known_hardware import measured_hardware
     from engram_local.sizing.assume import assume_drive
     from engram_local.sizing.given import apply
 

@@ -8,7 +8,8 @@ nodes after it read. Knows nothing of memories.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import llama_cpp
@@ -99,9 +100,10 @@ class HiddenHook:
 
     def __init__(self, *, width: int, n_layers: int, max_tokens: int) -> None:
         """width: floats of one token; max_tokens: computed at once."""
-        self._names: Sequence[bytes] = ()
+        self._names: tuple[bytes, ...] = ()
         self._installed: HookFunction | None = None
         self._only_reads = False
+        self._is_on = False
         # A dry run looks for two names per layer.
         self._filter = NodeFilter(
             width=width, max_tokens=max_tokens, max_names=2 * n_layers + 2
@@ -128,8 +130,31 @@ class HiddenHook:
         self._filter.set_function(address, state, only_reads=only_reads)
         self.enable(True)
 
+    def remove(self) -> None:
+        """Let every node pass, and forget the function."""
+        self._names, self._installed = (), None
+        self.enable(False)
+
+    @contextmanager
+    def replaced(
+        self, names: Sequence[bytes], function: HookFunction
+    ) -> Iterator[None]:
+        """Install another function for a while; what was there comes back."""
+        before, is_on = (self._names, self._installed, self._only_reads), self._is_on
+        self.install(names, function)
+        try:
+            yield
+        finally:
+            names_before, function_before, only_reads = before
+            if function_before is None:
+                self.remove()
+            else:
+                self.install(names_before, function_before, only_reads=only_reads)
+                self.enable(is_on)
+
     def enable(self, on: bool) -> None:
         """Stop at the installed nodes, or let every node pass."""
+        self._is_on = on
         self._filter.set_names(self._names if on else ())
 
     def forget_error(self) -> None:

@@ -64,12 +64,11 @@ class Backbone:
         *,
         progress: Progress | None = None,
         native: NativeLoad | None = None,
-        hooked: bool = False,
         hook_width: int | None = None,
     ) -> None:
         """native: of a model with a table of its own; None = llama.cpp's defaults.
-        hooked: nodes can be looked at; hook_width: floats of one token there, None =
-        those of the hidden state.
+        hook_width: floats of one token in the nodes that will be looked at; None =
+        no node can be.
         """
         logs.capture()
         llama_cpp.llama_backend_init()
@@ -82,8 +81,7 @@ class Backbone:
             self.n_vocab = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
             self.n_ctx_train = int(llama_cpp.llama_model_n_ctx_train(self._model))
             self.hook: HiddenHook | None = None
-            width = (hook_width or self.n_embd) if hooked else None
-            self._open_context(stack, settings, width)
+            self._open_context(stack, settings, hook_width)
             self._stack = stack.pop_all()
 
     def _open_context(
@@ -118,7 +116,8 @@ class Backbone:
         """Call `function` with the input of each decoder layer, in `line` 0, 1, ...
 
         Raises UnsupportedError if the graph of this architecture has no such node; it
-        is looked at in a dry decode of one token, which begins a new sequence.
+        is looked at in a dry decode of one token, which begins a new sequence. What was
+        hooked before still is, then.
         """
         assert self.hook is not None
         known = self._known_nodes(
@@ -150,10 +149,10 @@ class Backbone:
         assert self.hook is not None
         known: set[bytes] = set()
         note = PythonFunction(lambda line, _: known.add(names[line]), self.n_embd)
-        self.hook.install(names, note)
-        self.reset()
-        self.decode([0], 0)
-        self.reset()
+        with self.hook.replaced(names, note):
+            self.reset()
+            self.decode([0], 0)
+            self.reset()
         return known
 
     # --- text ---------------------------------------------------------------------

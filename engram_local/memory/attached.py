@@ -27,7 +27,7 @@ from engram_local.memory.handover import (
 from engram_local.memory.module import MemoryModule
 from engram_local.memory.prefetch import Prefetcher
 from engram_local.memory.prepare import Preparer
-from engram_local.memory.table import Progress, open_tables, resident_bytes_of
+from engram_local.memory.table import Progress, Table, open_tables, resident_bytes_of
 
 F32 = NDArray[np.float32]
 
@@ -65,7 +65,7 @@ class AttachedMemory:
         self._n_counted = 0
         """Tokens submitted since `take_counters`."""
 
-        self._stalls_ns: list[int] = []
+        self._counted = Counters()
         with ExitStack() as stack:
             specs = [layer.table for layer in module.spec.layers]
             self._tables = open_tables(stack, module.path, specs, tier, progress)
@@ -103,6 +103,11 @@ class AttachedMemory:
     def layer_ids(self) -> tuple[int, ...]:
         """Decoder layers whose input the memory is added to."""
         return self.module.layer_ids
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """Of the layers, in their order."""
+        return self._tables
 
     @property
     def resident_bytes(self) -> int | None:
@@ -143,9 +148,17 @@ class AttachedMemory:
     def check(self, n_tokens: int) -> None:
         """End a decode; raise unless every layer was added to the first `n_tokens`."""
         stall_ns = self._handover.end_decode(n_tokens)
-        self._stalls_ns.append(max(stall_ns, 0))
+        self._counted.add_stall(1e-9 * max(stall_ns, 0))
         if stall_ns < 0:
             check_passed(self._handover.counters[:, N_PASSED].tolist(), n_tokens)
+
+    def gates(self, first: int, end: int) -> F32:
+        """Return the gates of positions that have been decoded, mean over branches.
+
+        (n_layers, n_tokens) float32, of `first` up to `end` or the last one decoded.
+        """
+        n_passed = int(self._handover.counters[:, N_PASSED].min())
+        return self._handover.gates[:, first : min(end, n_passed)].copy()
 
     def trim(self, n_tokens: int) -> bool:
         """Keep the first `n_tokens` of the sequence, between two decodes.
@@ -165,20 +178,23 @@ class AttachedMemory:
         self._forward.reset()
         self._handover.rewind(0)
 
+    def look(self) -> Counters:
+        """Return the counters, gates left out, as they are: a few microseconds."""
+        counters, counted = self._handover.counters, self._counted
+        counted.n_waits = int(counters[:, N_WAITS].sum())
+        if self._prefetcher is not None:  # else they were made while all waited
+            counted.n_ready = int(counters[:, N_READY].sum())
+        counted.rows_read = self._n_counted * self.module.spec.rows_per_token
+        counted.bytes_read = self._n_counted * self.module.spec.bytes_per_token
+        return counted
+
     def take_counters(self) -> Counters:
         """Return the counters and start again from zero."""
         counters, sums = self._handover.counters, self._handover.gate_sums
-        taken = Counters(
-            n_waits=int(counters[:, N_WAITS].sum()),
-            stalls_s=[1e-9 * stall_ns for stall_ns in self._stalls_ns],
-        )
-        taken.add_rows(self.module.spec, self._n_counted)
-        if self._prefetcher is not None:  # else they were made while all waited
-            taken.n_ready = int(counters[:, N_READY].sum())
+        taken, self._counted = self.look(), Counters()
         for line, layer_id in enumerate(self.layer_ids):
             taken.add_gates(layer_id, float(sums[line]), int(counters[line, N_GATES]))
         self._n_counted = 0
-        self._stalls_ns.clear()
         counters[:, [N_WAITS, N_READY, N_GATES]] = 0
         sums[:] = 0
         return taken

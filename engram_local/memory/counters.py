@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from engram_local.errors import BackboneError
 from engram_local.spec import MemorySpec
+from engram_local.telemetry import STALL_EDGES_MS, stall_bin
+
+N_BINS = len(STALL_EDGES_MS) + 1
 
 
 @dataclass(slots=True)
@@ -30,6 +33,12 @@ class Counters:
     stalls_s: list[float] = field(default_factory=list)
     """One entry per decode: its layers' waits together."""
 
+    stall_s: float = 0.0
+    """Their sum."""
+
+    stall_counts: list[int] = field(default_factory=lambda: [0] * N_BINS)
+    """And how many were how long: telemetry.STALL_EDGES_MS."""
+
     gate_sums: dict[int, float] = field(default_factory=dict)
     gate_counts: dict[int, int] = field(default_factory=dict)
 
@@ -37,6 +46,12 @@ class Counters:
         """Count the rows of some tokens."""
         self.rows_read += n_tokens * spec.rows_per_token
         self.bytes_read += n_tokens * spec.bytes_per_token
+
+    def add_stall(self, stall_s: float) -> None:
+        """Count a decode and its wait."""
+        self.stalls_s.append(stall_s)
+        self.stall_s += stall_s
+        self.stall_counts[stall_bin(stall_s)] += 1
 
     def add_gates(self, layer_id: int, total: float, count: int) -> None:
         """Count some gates of a layer."""

@@ -57,6 +57,8 @@ _STATE = layout(
     "control",
     "counters",
     "gate_sums",
+    "gates",
+    "max_tokens",
     "semaphores",
     "records",
     "n_layers",
@@ -138,6 +140,8 @@ class Forward:
             control=handover.control,
             counters=handover.counters,
             gate_sums=handover.gate_sums,
+            gates=handover.gates,
+            max_tokens=handover.gates.shape[1],
             semaphores=handover.semaphores,
             records=handover.records,
             n_layers=n_layers,
@@ -264,11 +268,13 @@ def _fuse_piece(line, hidden, first, counters, state):  # type: ignore[no-untype
     records = carray(
         pointer(state.records), (n_layers, state.capacity, width + d), np.float32
     )[line]
+    n_tokens, start = hidden.shape[0], counters[N_PASSED]
+    gates = carray(pointer(state.gates), (n_layers, state.max_tokens), np.float32)[line]
     sums = carray(pointer(state.gate_sums), (n_layers,), np.float64)
     sums[line] += fuse(
-        hidden.reshape((hidden.shape[0], 1, d)),
-        records[first : first + hidden.shape[0]],
-        counters[N_PASSED],
+        hidden.reshape((n_tokens, 1, d)),
+        records[first : first + n_tokens],
+        start,
         carray(pointer(state.history), (n_layers, state.n_history, width), np.float32)[
             line
         ],
@@ -278,5 +284,6 @@ def _fuse_piece(line, hidden, first, counters, state):  # type: ignore[no-untype
         state.norm_epsilon,
         state.conv_norm_epsilon,
         carray(pointer(state.scratch), (2, d), np.float32),
+        gates[start : start + n_tokens],
     )
-    counters[N_GATES] += hidden.shape[0] * n_branches
+    counters[N_GATES] += n_tokens * n_branches

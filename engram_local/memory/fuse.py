@@ -99,6 +99,7 @@ def _convolve(history, first, position, taps, dilation, out):  # type: ignore[no
         numba.f8,
         numba.f8,
         _TABLE,
+        numba.f4[::1],
     ),
     fastmath=FAST,
 )
@@ -113,13 +114,15 @@ def fuse(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     norm_epsilon,
     conv_norm_epsilon,
     scratch,
+    gates,
 ):
     """Add the delta of some tokens to `hidden`, in place; return the sum of the gates.
 
     hidden: (n_tokens, S, d); S is 1 where all branches read one stream and are summed
     into it, else B. records: (n_tokens, (B + 1) * d), see projector.py. position: of
     the first token. history: (n, B * d), the convolution's inputs; position p lies in
-    row p % n. taps: (taps, B * d). conv_norm: (B, d). scratch: (2, d).
+    row p % n. taps: (taps, B * d). conv_norm: (B, d). scratch: (2, d). gates:
+    (n_tokens,), for the mean over a token's branches.
     """
     n_branches, d = conv_norm.shape
     n_streams = hidden.shape[1]
@@ -128,7 +131,7 @@ def fuse(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     for token in range(hidden.shape[0]):
         at = position + token
         value = records[token, n_branches * d :]
-        square = np.float32(0)
+        square, before = np.float32(0), gate_sum
         for i in range(d):
             square += value[i] * value[i]
         for branch in range(n_branches):
@@ -150,4 +153,5 @@ def fuse(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
             if branch == n_branches - 1 or n_streams > 1:
                 for i in range(d):
                     stream[i] += total[i]
+        gates[token] = np.float32((gate_sum - before) / n_branches)
     return gate_sum

@@ -96,6 +96,7 @@ class Handover:
         self.control = np.zeros(N_CONTROL, np.int64)
         self.counters = np.zeros((n_layers, N_COUNTERS), np.int64)
         self.gate_sums = np.zeros(n_layers, np.float64)
+        self.gates = np.zeros((n_layers, max_tokens), np.float32)
         self.semaphores = np.zeros((FIRST_READY + n_layers, SEMAPHORE_BYTES), np.uint8)
         for line in range(len(self.semaphores)):
             _init(self.semaphores, line, int(line == BUSY))

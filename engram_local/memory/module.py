@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,10 @@ class MemoryModule:
         """Decoder layers whose input the memory is added to."""
         return tuple(layer.layer_id for layer in self.spec.layers)
 
+    def canonical_ids(self, token_ids: Sequence[int]) -> NDArray[np.int64]:
+        """Return what is hashed in place of token ids: (n_tokens,) int64."""
+        return self.token_map[list(token_ids)].astype(np.int64)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeModule:
@@ -86,3 +91,7 @@ class NativeModule:
     def layer_ids(self) -> tuple[int, ...]:
         """Decoder layer that first uses the rows."""
         return tuple(layer.layer_id for layer in self.spec.layers)
+
+    def canonical_ids(self, token_ids: Sequence[int]) -> NDArray[np.int64]:
+        """Return what is hashed: the token ids themselves."""
+        return np.array(token_ids, np.int64)

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from engram_local.events import MemoryKind
 from engram_local.memory.counters import Counters
 from engram_local.memory.module import NativeModule
 from engram_local.memory.read_ahead import ReadAhead
-from engram_local.memory.table import MmapTable
+from engram_local.memory.table import MmapTable, Table
 from engram_local.memory.verify import RowVerifier
 
 
@@ -51,6 +54,11 @@ class NativeMemory:
         return self.module.layer_ids
 
     @property
+    def tables(self) -> Sequence[Table]:
+        """The one in the file; none where llama.cpp has read it."""
+        return () if self._table is None else (self._table,)
+
+    @property
     def resident_bytes(self) -> int | None:
         """Bytes of the table that are in memory now; None if the system hides it."""
         if self._table is None:
@@ -75,6 +83,10 @@ class NativeMemory:
         if self._verifier is not None:
             self._verifier.check(n_tokens)
 
+    def gates(self, first: int, end: int) -> NDArray[np.float32]:
+        """There are none of ours: (0, n_tokens)."""
+        return np.zeros((0, end - first), np.float32)
+
     def trim(self, n_tokens: int) -> bool:
         """Keep the first `n_tokens` of the sequence, between two decodes.
 
@@ -89,6 +101,10 @@ class NativeMemory:
     def reset(self) -> None:
         """Start a new sequence."""
         self.trim(0)
+
+    def look(self) -> Counters:
+        """Return the counters as they are; they go on counting."""
+        return self._counted
 
     def take_counters(self) -> Counters:
         """Return the counters and start again from zero."""

@@ -21,6 +21,7 @@ from engram_local.memory.history import HISTORY_BYTES
 from engram_local.memory.module import MemoryModule
 from engram_local.memory.table import (
     Progress,
+    Table,
     gather_finite,
     open_tables,
     resident_bytes_of,
@@ -41,6 +42,7 @@ class ReferenceMemory:
         self.tier = tier
         self._token_ids: list[int] = []
         self._n_passed = [0] * len(module.layer_ids)
+        self._gates: list[list[float]] = [[] for _ in module.layer_ids]
         self._counted = Counters()
         self._stall_s = 0.0
         self._hashers = [RowHasher(layer.hash) for layer in module.spec.layers]
@@ -61,6 +63,11 @@ class ReferenceMemory:
     def layer_ids(self) -> tuple[int, ...]:
         """Decoder layers whose input the memory is added to."""
         return self.module.layer_ids
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """Of the layers, in their order."""
+        return self._tables
 
     @property
     def resident_bytes(self) -> int | None:
@@ -87,14 +94,20 @@ class ReferenceMemory:
         delta, gates = self._fusions[line].delta(projection, streams)
         hidden += delta.sum(axis=1)
         self._n_passed[line] += len(hidden)
+        self._gates[line] += gates.mean(axis=1).tolist()
         self._counted.add_gates(self.layer_ids[line], float(gates.sum()), gates.size)
         self._counted.n_waits += 1
 
     def check(self, n_tokens: int) -> None:
         """End a decode; raise unless every layer was added to the first `n_tokens`."""
-        self._counted.stalls_s.append(self._stall_s)
+        self._counted.add_stall(self._stall_s)
         self._stall_s = 0.0
         check_passed(self._n_passed, n_tokens)
+
+    def gates(self, first: int, end: int) -> F32:
+        """Return the gates of positions: see `AttachedMemory.gates`."""
+        end = min(end, *self._n_passed)
+        return np.array([gates[first:end] for gates in self._gates], np.float32)
 
     def trim(self, n_tokens: int) -> bool:
         """Keep the first `n_tokens`; False if the state before them is gone."""
@@ -104,14 +117,22 @@ class ReferenceMemory:
                 return False
         del self._token_ids[n_kept:]
         self._n_passed = [n_kept] * len(self._n_passed)
+        for gates in self._gates:
+            del gates[n_kept:]
         return True
 
     def reset(self) -> None:
         """Start a new sequence."""
         self._token_ids.clear()
         self._n_passed = [0] * len(self._n_passed)
+        for gates in self._gates:
+            gates.clear()
         for fusion in self._fusions:
             fusion.reset()
+
+    def look(self) -> Counters:
+        """Return the counters as they are; they go on counting."""
+        return self._counted
 
     def take_counters(self) -> Counters:
         """Return the counters and start again from zero."""
@@ -129,7 +150,7 @@ class ReferenceMemory:
         )
         hasher, table = self._hashers[line], self._tables[line]
         first = max(0, start - hasher.context)
-        ids = self.module.token_map[self._token_ids[first:end]].astype(np.int64)
+        ids = self.module.canonical_ids(self._token_ids[first:end])
         row_ids = hasher.row_ids(ids, start - first).reshape(-1)
         rows = gather_finite(table, row_ids, self.layer_ids[line])
         return rows.reshape(end - start, -1)

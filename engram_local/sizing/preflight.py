@@ -33,6 +33,9 @@ class Preflight:
     notes: tuple[str, ...]
     """Sentences for the user: what does not fit where, and costs speed."""
 
+    plan: Plan | None = None
+    """Where everything goes; None = nobody looked."""
+
 
 def prepare(spec: ModelSpec, settings: Settings, hardware: Hardware) -> Preflight:
     """Return the settings to load a model with; raise FitError if it cannot work."""
@@ -53,7 +56,7 @@ def prepare(spec: ModelSpec, settings: Settings, hardware: Hardware) -> Prefligh
     if settings.memory_tier == "auto" and spec.chooses_tier and plan.tier is not None:
         settled = replace(settled, memory_tier=plan.tier.tier.value)
         notes.append(_about_tier(plan, plan.tier))
-    return Preflight(settings=settled, notes=tuple(notes))
+    return Preflight(settings=settled, notes=tuple(notes), plan=plan)
 
 
 def _about_tier(plan: Plan, tier: TierPlan) -> str:

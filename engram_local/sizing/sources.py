@@ -15,8 +15,8 @@ from engram_local.formats.split import read_model_header
 from engram_local.model_spec import ModelSpec
 from engram_local.sizing.attached import attach_memory
 
-if TYPE_CHECKING:  # loading imports llama.cpp, which is not needed here
-    from engram_local.loading import MemoryChoice
+if TYPE_CHECKING:  # attachment imports llama.cpp, which is not needed here
+    from engram_local.attachment import MemoryChoice
 
 
 def open_spec(word: str, *, memory: MemoryChoice = "auto") -> ModelSpec:

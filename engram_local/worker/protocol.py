@@ -14,11 +14,14 @@ codec.py turns all of these into JSON and back.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from engram_local.chat.conversation import ChatMessage
 from engram_local.events import (
+    ArmStarted,
+    Compared,
     Finished,
     MemoryKind,
+    MemoryPart,
     PromptProgress,
     TableMap,
     TextChunk,
@@ -29,17 +32,6 @@ from engram_local.settings import Settings
 
 PROTOCOL = 1
 """Both sides must speak the same; raised with every change of what stands here."""
-
-Role = Literal["system", "user", "assistant"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatMessage:
-    """A message for the chat template."""
-
-    role: Role
-    content: str
-
 
 # --- requests ---------------------------------------------------------------------
 
@@ -194,18 +186,6 @@ class MemoryInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryPart:
-    """What something takes of VRAM and RAM, planned before the load (sizing/plan.py).
-
-    name: "weights", "KV cache", "compute buffers", ... of the sizing report.
-    """
-
-    name: str
-    vram_bytes: int
-    ram_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
     """A model that is loaded."""
 
@@ -318,34 +298,6 @@ class TokenRows:
 
     position: int
     rows: tuple[TokenRow, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmStarted:
-    """What comes now is the answer with the memory, or the one without."""
-
-    memory_on: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparedArm:
-    """One of two answers."""
-
-    memory_on: bool
-    finished: Finished
-    nll_on: float | None
-    """Mean negative log-likelihood of the answer's tokens, in nats, with the memory;
-    None for an empty answer."""
-
-    nll_off: float | None
-    """And without."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """Both answers, scored both ways."""
-
-    arms: tuple[ComparedArm, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

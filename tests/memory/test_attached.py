@@ -178,6 +178,56 @@ def test_states_equal_the_formulas(
     assert_close(found, expected(memory, way=way))
 
 
+def expected_gates(memory: Memory, *, way: str) -> NDArray[np.float64]:
+    """Return each token's mean gate by the slow reference: (n_layers, n_tokens)."""
+    module, result = memory.module, []
+    canonical_ids = module.token_map[TOKEN_IDS].tolist()
+    for layer, weights, rows, hidden in zip(
+        module.spec.layers, module.weights, memory.rows, hidden_states(), strict=True
+    ):
+        row_ids = reference.row_ids(canonical_ids, layer.hash)
+        gathered = rows.astype(np.float64)[row_ids].reshape(len(row_ids), -1)
+        streams = np.repeat(hidden[:, None], module.fusion.n_branches, axis=1)
+        small = rounded(weights, way)
+        _, gates = reference.delta(gathered, streams, small, module.fusion)
+        result.append(gates.mean(axis=1))
+    return np.array(result)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_gates_of_each_token_equal_the_formulas(
+    memory: Memory, module: MemoryModule, way: str
+) -> None:
+    wanted = expected_gates(memory, way=way)
+    found = []
+    for lengths in BATCHES.values():
+        with attach(module, way=way) as attached_memory:
+            run(attached_memory, lengths)
+            found.append(attached_memory.gates(0, N_TOKENS))
+            part = attached_memory.gates(5, 7)
+        np.testing.assert_array_equal(part, found[-1][:, 5:7])
+        np.testing.assert_allclose(found[-1], wanted, rtol=1e-5)
+    assert len({gates.tobytes() for gates in found}) == 1 or way == "reference"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_gates_follow_the_sequence(module: MemoryModule, way: str) -> None:
+    with attach(module, way=way) as attached_memory:
+        assert attached_memory.gates(0, N_TOKENS).shape == (N_LAYERS, 0)
+        run(attached_memory, [N_TOKENS])
+        before = attached_memory.gates(0, N_TOKENS)
+        assert attached_memory.trim(10)
+        assert attached_memory.gates(0, N_TOKENS).tobytes() == before[:, :10].tobytes()
+        attached_memory.submit([1, 1])
+        assert attached_memory.gates(0, N_TOKENS).shape == (N_LAYERS, 10)
+        decode(attached_memory, 10, 12)
+        after = attached_memory.gates(0, N_TOKENS)
+        assert after.shape == (N_LAYERS, 12)
+        assert (after[:, 10:] != before[:, 10:12]).any()
+        attached_memory.reset()
+        assert attached_memory.gates(0, N_TOKENS).shape == (N_LAYERS, 0)
+
+
 @pytest.mark.parametrize("way", ["int8", "bf16"])
 def test_small_weights_differ_from_the_files_own(
     memory: Memory, module: MemoryModule, way: str

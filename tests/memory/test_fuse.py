@@ -35,6 +35,7 @@ def run(
     norm = weights.conv_norm
     history = np.full((n_history or len(case.rows), width), np.nan, np.float32)
     changed, gates, start = case.hidden.copy(), 0.0, 0
+    means = np.full(len(case.rows), np.nan, np.float32)
     for length in lengths:
         end = start + length
         gates += fuse(
@@ -50,9 +51,11 @@ def run(
             spec.norm_epsilon,
             spec.conv_norm_epsilon,
             np.empty((2, spec.hidden_size), np.float32),
+            means[start:end],
         )
         start = end
     assert start == len(case.rows)
+    assert np.isclose(means.sum() * spec.n_branches, gates)
     return changed - case.hidden, gates
 
 

@@ -23,7 +23,7 @@ TOKEN_IDS = [504, 2365, 282, 4649]
 @pytest.fixture(scope="module")
 def backbone(exact: Path) -> Iterator[Backbone]:
     """The float32 backbone with a callback."""
-    backbone = Backbone(exact, EXACT, hooked=True)
+    backbone = Backbone(exact, EXACT, hook_width=576)
     yield backbone
     backbone.close()
 

@@ -13,7 +13,6 @@ from engram_local.model_spec import ModelSpec, Part
 from engram_local.settings import Settings
 from engram_local.sizing.plan import make_plan
 from engram_local.sizing.preflight import (
-    Preflight,
     allocated_bytes,
     prepare,
     request_of,
@@ -64,15 +63,13 @@ def test_what_is_said_is_asked_of_the_plan() -> None:
 
 def test_a_model_that_fits_is_loaded_whole() -> None:
     flight = prepare(DENSE, Settings(), DESKTOP)
-    assert flight == Preflight(
-        settings=Settings(n_gpu_layers=33, n_cpu_moe=0), notes=()
-    )
+    assert flight.settings == Settings(n_gpu_layers=33, n_cpu_moe=0)
+    assert flight.notes == ()
 
 
 def test_without_gpu_nothing_is_changed() -> None:
-    assert prepare(DENSE, Settings(), LAPTOP) == Preflight(
-        settings=Settings(), notes=()
-    )
+    flight = prepare(DENSE, Settings(), LAPTOP)
+    assert (flight.settings, flight.notes) == (Settings(), ())
 
 
 def test_as_many_layers_as_fit_are_chosen_and_told() -> None:
@@ -270,7 +267,7 @@ def test_draft_heads_count_as_layers_that_are_asked_for() -> None:
 def test_a_negative_number_of_layers_is_all_of_them() -> None:
     """As llama.cpp takes it, and many people write it."""
     flight = prepare(DENSE, Settings(n_gpu_layers=-1), DESKTOP)
-    assert flight == Preflight(settings=Settings(n_gpu_layers=-1), notes=())
+    assert (flight.settings, flight.notes) == (Settings(n_gpu_layers=-1), ())
     refused(DENSE, Settings(n_gpu_layers=-1), SMALL_GPU)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from engram_local.chat.conversation import ChatMessage
 from engram_local.events import (
+    ArmStarted,
+    Compared,
+    ComparedArm,
     Finished,
     MemoryStats,
     PromptProgress,
@@ -17,13 +21,9 @@ from engram_local.settings import Settings
 from engram_local.worker.protocol import (
     PROTOCOL,
     AnswerTrace,
-    ArmStarted,
     Cancel,
-    ChatMessage,
     ChooseMemory,
     Compare,
-    Compared,
-    ComparedArm,
     ContextUse,
     Done,
     Event,

@@ -1,0 +1,178 @@
+"""The engine as screens see it: requests in, events out, one state for all widgets."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+import psutil
+from textual.dom import DOMNode
+from textual.signal import Signal
+
+from engram_local.errors import EngramError, WorkerLostError
+from engram_local.telemetry import measure_machine_ram, measure_resources
+from engram_local.worker.client import EnginePort
+from engram_local.worker.protocol import (
+    ChooseMemory,
+    Compare,
+    Event,
+    Generate,
+    Open,
+    Request,
+    UseMemory,
+    WarmTable,
+)
+from tui.state import EngineState, Phase, after, failed
+
+MakePort = Callable[[Callable[[str], None]], EnginePort]
+"""Gets what is called with every line of the engine's log."""
+
+_PHASES: dict[type[Request], Phase] = {
+    Open: "loading",
+    ChooseMemory: "loading",
+    WarmTable: "loading",
+    Generate: "busy",
+    Compare: "busy",
+}
+"""What the engine does during a request; during the others it seems idle."""
+
+
+class EngineLink:
+    """Owns the engine's process. For the app's asyncio loop only, no threads."""
+
+    def __init__(self, owner: DOMNode, make_port: MakePort) -> None:
+        """owner: the app; its widgets subscribe to the signals in on_mount."""
+        self.state = EngineState()
+        self.changed: Signal[EngineState] = Signal(owner, "engine-changed")
+        self.logged: Signal[str] = Signal(owner, "engine-logged")
+        self._make_port = make_port
+        self._port: EnginePort | None = None
+        self._under_way: list[Phase] = []
+        self._opening: Open | None = None
+
+    @property
+    def log(self) -> Sequence[str]:
+        """The newest lines of the engine's log, oldest first."""
+        return deque() if self._port is None else self._port.log
+
+    async def open(self, request: Open) -> bool:
+        """Load a model, in a new process if there is none; tell whether it worked.
+
+        What went wrong is in the state.
+        """
+        self._opening = request
+        if self._port is None and not await self._start():
+            return False
+        try:
+            async for _ in self.ask(request):
+                pass
+        except EngramError:
+            return False
+        return True
+
+    async def restart(self) -> bool:
+        """End the process, start another, and load the same model and memory again."""
+        memory_was_off = self.state.model is not None and not self.state.memory_on
+        await self.close()
+        self._set(EngineState(machine=self.state.machine))
+        if self._opening is None or not await self.open(self._opening):
+            return False
+        if memory_was_off and self.state.memory_on:
+            async for _ in self.ask(UseMemory(on=False)):
+                pass
+        return True
+
+    async def ask(self, request: Request) -> AsyncIterator[Event]:
+        """Do a request; yield what the engine says until it is done.
+
+        Go on to the end, also after `cancel`. Raises the engine's error, and
+        WorkerLostError if its process ended.
+        """
+        if self._port is None:
+            raise self.state.error or WorkerLostError("the engine is not running")
+        self._begin(request)
+        try:
+            async for event in self._port.ask(request):
+                self._set(after(self.state, event))
+                yield event
+        except WorkerLostError as error:
+            self._set(failed(self.state, "lost", error))
+            await self._drop_port()
+            raise
+        except EngramError as error:
+            if isinstance(request, Open):
+                self._set(failed(self.state, "none", error))
+            raise
+        finally:
+            self._end(request)
+
+    def cancel(self) -> None:
+        """End the request that is being done; what there is of an answer is kept."""
+        if self._port is not None:
+            self._port.cancel()
+
+    async def close(self) -> None:
+        """End the process, if there is one."""
+        await self._drop_port()
+
+    def measure(self) -> None:
+        """Look at the process and the computer; called at a steady rate."""
+        resources = None
+        pid = None if self._port is None else self._port.pid
+        if pid is not None:
+            with suppress(psutil.Error):
+                resources = measure_resources(pid)
+        machine = measure_machine_ram()
+        self._set(replace(self.state, resources=resources, machine=machine))
+
+    async def _start(self) -> bool:
+        port = self._make_port(self.logged.publish)
+        try:
+            await port.start()
+        except EngramError as error:
+            await port.close()
+            self._set(failed(self.state, "lost", error))
+            return False
+        self._port = port
+        return True
+
+    async def _drop_port(self) -> None:
+        port, self._port = self._port, None
+        if port is not None:
+            await port.close()
+
+    def _begin(self, request: Request) -> None:
+        phase = _PHASES.get(type(request))
+        if phase is None:
+            return
+        self._under_way.append(phase)
+        state = self.state
+        if isinstance(request, Open):  # the old model is gone before the new one comes
+            state = EngineState(resources=state.resources, machine=state.machine)
+        self._set(replace(state, phase=phase, loading=None))
+
+    def _end(self, request: Request) -> None:
+        phase = _PHASES.get(type(request))
+        if phase is None:
+            return
+        self._under_way.remove(phase)
+        if self.state.phase not in ("lost", "none"):
+            idle: Phase = "none" if self.state.model is None else "ready"
+            phase = self._under_way[-1] if self._under_way else idle
+            self._set(replace(self.state, phase=phase, loading=None))
+        if isinstance(request, ChooseMemory) and self._opening is not None:
+            self._remember_memory(request)
+
+    def _remember_memory(self, request: ChooseMemory) -> None:
+        opening = self._opening
+        model = self.state.model
+        if opening is not None and model is not None and model.memory is not None:
+            settings = replace(opening.settings, memory_tier=request.tier)
+            self._opening = replace(opening, memory=request.memory, settings=settings)
+
+    def _set(self, state: EngineState) -> None:
+        if state != self.state:
+            self.state = state
+            self.changed.publish(state)

@@ -1,0 +1,176 @@
+"""The keys of the app: one list, which bindings, help and the config file share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from textual.binding import Binding
+from textual.keys import Keys, key_to_character
+
+from engram_local.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """Something that a key does."""
+
+    id: str
+    """Its name in the config file, under [tui.keys]."""
+
+    keys: str
+    """The keys by default, separated by commas."""
+
+    label: str
+    """For the footer, where there is room."""
+
+    does: str
+    """For the help screen."""
+
+    show: bool = False
+    """True: in the footer."""
+
+    priority: bool = False
+    """True: also where a text field has another use for the key."""
+
+
+KEYS = (
+    Key(
+        id="app.interrupt",
+        keys="ctrl+c",
+        label="Stop",
+        does="copy what is selected, else stop the answer; twice to quit",
+        priority=True,
+    ),
+    Key(id="app.quit", keys="ctrl+q", label="Quit", does="quit", priority=True),
+    Key(
+        id="app.restart",
+        keys="f9",
+        label="Restart",
+        does="restart the engine with the same model",
+    ),
+    Key(
+        id="memory.switch",
+        keys="m",
+        label="On/off",
+        does="Memory: use the memory, or leave it out",
+        show=True,
+    ),
+    Key(
+        id="memory.choose",
+        keys="c",
+        label="Choose",
+        does="Memory: load another one; the model stays",
+        show=True,
+    ),
+    Key(
+        id="memory.tier",
+        keys="t",
+        label="Tier",
+        does="Memory: read its rows from RAM, a mapped file, or the drive",
+        show=True,
+    ),
+    Key(
+        id="memory.warm",
+        keys="w",
+        label="Warm",
+        does="Memory: read all of the table into the page cache",
+        show=True,
+    ),
+    Key(
+        id="memory.evict",
+        keys="e",
+        label="Evict",
+        does="Memory: let the page cache forget the table",
+        show=True,
+    ),
+    Key(
+        id="memory.layer",
+        keys="l",
+        label="Layer",
+        does="Memory: tint by the gates of the next layer",
+        show=True,
+    ),
+    Key(
+        id="memory.scale",
+        keys="s",
+        label="Scale",
+        does="Memory: tint from 0 to 1, or from the answer's least to its most",
+        show=True,
+    ),
+    Key(
+        id="memory.bars",
+        keys="b",
+        label="Bars",
+        does="Memory: gates as bars below the text",
+        show=True,
+    ),
+    Key(
+        id="memory.stop",
+        keys="escape",
+        label="Stop",
+        does="Memory: stop what is going on",
+    ),
+    Key(
+        id="compare.start",
+        keys="ctrl+r",
+        label="Compare",
+        does="Compare: answer with the memory and without",
+        show=True,
+        priority=True,
+    ),
+    Key(
+        id="compare.stop",
+        keys="escape",
+        label="Stop",
+        does="Compare: stop the answer",
+        show=True,
+    ),
+)
+"""All but those that show a screen, which modes.py adds."""
+
+_BY_ID = {key.id: key for key in KEYS}
+_MODIFIERS = frozenset(("ctrl", "shift", "alt", "super", "meta", "hyper"))
+_NAMES = frozenset(key.value.rpartition("+")[2] for key in Keys)
+
+
+def bind(key_id: str, action: str) -> Binding:
+    """Return the binding of a key in the list to an action."""
+    return binding_of(_BY_ID[key_id], action)
+
+
+def binding_of(key: Key, action: str) -> Binding:
+    """Return the binding of a key to an action."""
+    return Binding(
+        key.keys,
+        action,
+        key.label,
+        id=key.id,
+        show=key.show,
+        priority=key.priority,
+        tooltip=key.does,
+    )
+
+
+def check_keymap(keymap: Mapping[str, str], known: Iterable[Key]) -> None:
+    """Raise UsageError for an id that is not known, or a key that no keyboard has."""
+    ids = [key.id for key in known]
+    for key_id, keys in keymap.items():
+        if key_id not in ids:
+            raise UsageError(
+                f"the config file binds {key_id}, which is no action",
+                hint=f"known are {', '.join(ids)}",
+            )
+        for key in keys.split(","):
+            if not _is_key(key.strip()):
+                raise UsageError(
+                    f"the config file binds {key_id} to {key.strip()!r}, "
+                    "which is no key",
+                    hint="keys look like f5, ctrl+r, alt+enter or pageup",
+                )
+
+
+def _is_key(key: str) -> bool:
+    *modifiers, name = key.split("+")
+    known = len(name) == 1 or name in _NAMES or key_to_character(name) is not None
+    return known and _MODIFIERS.issuperset(modifiers)

@@ -1,0 +1,89 @@
+"""What is known about the engine: one frozen value, and how events change it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from engram_local.errors import EngramError
+from engram_local.events import Finished
+from engram_local.telemetry import MachineRam, Resources
+from engram_local.worker.protocol import (
+    ContextUse,
+    Event,
+    Loading,
+    MemoryChanged,
+    ModelInfo,
+    Opened,
+    Status,
+)
+
+Phase = Literal["starting", "loading", "ready", "busy", "lost", "none"]
+"""Process starts; model loads; idle; answering; process died; no model is loaded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineState:
+    """Everything that widgets show about the engine; a new one with every change."""
+
+    phase: Phase = "starting"
+    model: ModelInfo | None = None
+    """Its memory is the one that is loaded now."""
+
+    loading: Loading | None = None
+    status: Status | None = None
+    """The newest live numbers of this model."""
+
+    context: ContextUse | None = None
+    """Of the newest prompt."""
+
+    finished: Finished | None = None
+    """Of the newest answer; None while it is written."""
+
+    peak_rows_per_s: float | None = None
+    """The most of any Status since the newest answer began."""
+
+    memory_on: bool = False
+    error: EngramError | None = None
+    """Why the process is lost or no model is loaded."""
+
+    resources: Resources | None = None
+    """Of the engine's process; None while there is none."""
+
+    machine: MachineRam | None = None
+
+
+def after(state: EngineState, event: Event) -> EngineState:
+    """Return the state after an event; the same object if nothing changed."""
+    match event:
+        case Loading():
+            return replace(state, loading=event)
+        case Opened(model=model):
+            return EngineState(
+                phase="ready",
+                model=model,
+                memory_on=model.memory_on,
+                resources=state.resources,
+                machine=state.machine,
+            )
+        case MemoryChanged() if state.model is not None:
+            model = replace(state.model, memory=event.memory, memory_on=event.memory_on)
+            return replace(state, model=model, memory_on=event.memory_on, context=None)
+        case Status():
+            peak = max(state.peak_rows_per_s or 0.0, event.rows_per_s or 0.0) or None
+            return replace(state, status=event, peak_rows_per_s=peak)
+        case ContextUse():
+            return replace(state, context=event, finished=None, peak_rows_per_s=None)
+        case Finished():
+            return replace(state, finished=event)
+    return state
+
+
+def failed(state: EngineState, phase: Phase, error: EngramError) -> EngineState:
+    """Return the state after the process or a load failed: no model is loaded."""
+    return EngineState(
+        phase=phase,
+        model=state.model if phase == "lost" else None,
+        error=error,
+        machine=state.machine,
+    )
