@@ -7,7 +7,7 @@ and those before llama.cpp's context and model are freed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -183,7 +183,7 @@ class Engine:
 
     def generate(
         self, prompt: Prompt, *, settings: Settings | None = None
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, None]:
         """Answer a prompt; the last event is `Finished`.
 
         What the prompt shares with the sequence so far is not computed again.
