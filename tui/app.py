@@ -5,21 +5,31 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from time import monotonic
+from typing import Any
 
-from textual.app import App
-from textual.screen import Screen
+from textual.app import App, SystemCommand
+from textual.screen import ModalScreen, Screen
 
-from engram_local.errors import UsageError
+from engram_local.chat.commands import Command, commands_in
+from engram_local.chat.records import ChatSettings
+from engram_local.chat.session import Session
+from engram_local.chat.sessions import SessionStore, default_path
+from engram_local.errors import SessionError, UsageError
 from engram_local.settings import resolve_tui
+from engram_local.units import escape_control
 from engram_local.worker.client import EngineClient, EnginePort
 from engram_local.worker.protocol import Open
 from tui.engine_link import EngineLink, MakePort
 from tui.keys import bind, binding_of, check_keymap
 from tui.modes import ALL_KEYS, ALL_MODES
 from tui.options import TuiOptions
+from tui.screens.chat import ChatScreen
+from tui.screens.help import HelpScreen
 from tui.widgets.tab_line import Tab
 
 _TWICE_S = 2.0
@@ -38,10 +48,16 @@ class EngramApp(App[int]):
     DEFAULT_MODE = "chat"
     BINDINGS = [  # noqa: RUF012 - Textual's type
         *(binding_of(mode.binding, f"show('{mode.name}')") for mode in ALL_MODES),
+        bind("app.help", "help"),
+        bind("app.sessions", "sessions"),
         bind("app.interrupt", "interrupt"),
         bind("app.quit", "quit"),
+        bind("app.palette", "command_palette"),
         bind("app.restart", "restart"),
     ]
+    ENABLE_COMMAND_PALETTE = True
+    COMMAND_PALETTE_BINDING = ""
+    """Ours can be bound anew."""
 
     def __init__(
         self,
@@ -49,46 +65,122 @@ class EngramApp(App[int]):
         *,
         make_port: MakePort,
         keymap: Mapping[str, str] | None = None,
+        sessions: Path | None = None,
     ) -> None:
-        """keymap: keys by the ids of keys.py.
+        """keymap: keys by the ids of keys.py. sessions: their file; None = not kept.
 
-        Raises UsageError for a theme, a key or an action that does not exist.
+        Raises UsageError for a theme, a key or an action that does not exist, and
+        SessionError for a session.
         """
         super().__init__()
+        self.animation_level = "none"  # a frame more is a frame later
         self.options = options
         self.link = EngineLink(self, make_port)
+        self._lost: SessionError | None = None
+        self.store = self._open_store(sessions)
+        self.first_session = self._find_session()
         self._interrupted_s = -_TWICE_S
         check_keymap(keymap or {}, ALL_KEYS)
         self.set_keymap(keymap or {})
-        self._choose_theme(options.theme)
+        if options.theme is not None:
+            self.use_theme(options.theme)
 
     async def on_mount(self) -> None:
+        if self._lost is not None:
+            self._say_lost(self._lost)
         self.set_interval(_MEASURE_S, self.link.measure)
         self.run_worker(self.link.open(self._first_open()), group="engine")
 
     async def on_unmount(self) -> None:
         await self.link.close()
+        self.store.close()
 
     def tabs(self, screen: Screen[None]) -> tuple[Tab, ...]:
         """Return the tabs as `screen` shows them."""
         return tuple(
             Tab(
                 name=mode.name,
-                keys=self.shown_keys(mode.binding.id, mode.key),
+                keys=self.shown_keys(mode.binding.id),
                 title=mode.title,
                 is_shown=isinstance(screen, mode.screen),
             )
             for mode in ALL_MODES
         )
 
-    def shown_keys(self, key_id: str, default: str) -> str:
-        """Return the first key that is bound, as people write it: F2, Ctrl-R."""
-        first = self._keymap.get(key_id, default).split(",")[0]
+    def keys_of(self, key_id: str) -> list[str]:
+        """Return the keys of an action, as they are bound."""
+        default = next(key.keys for key in ALL_KEYS if key.id == key_id)
+        return self._keymap.get(key_id, default).split(",")
+
+    def shown_keys(self, key_id: str) -> str:
+        """Return the first key of an action, as people write it: F2, Ctrl-R."""
+        first = self.keys_of(key_id)[0]
         return "-".join(part.capitalize() for part in first.split("+"))
+
+    def new_session(self, like: Session | None = None) -> Session:
+        """Begin a session, with the settings and the system prompt of another one."""
+        options = self.options
+        settings = like.settings if like else ChatSettings.of(options.settings)
+        return self.store.create(
+            model=like.model if like else str(options.model or ""),
+            memory=like.memory if like else None,
+            system=like.conversation.system if like else None,
+            settings=settings,
+        )
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """Give the palette our commands, and Textual's own."""
+        for command in commands_in("app"):
+            run = partial(self.run_command, command)
+            yield SystemCommand(command.usage, command.help, run)
+        yield from super().get_system_commands(screen)
+
+    async def run_command(self, command: Command) -> None:
+        """Do a command of the palette; let its argument be typed if it needs one."""
+        await self.switch_mode("chat")
+        chat = self.screen
+        assert isinstance(chat, ChatScreen)
+        if command.argument and not command.argument.startswith("["):
+            chat.prompt.put(f"/{command.name} ")
+        else:
+            chat.action_line(f"/{command.name}")
+
+    def copy(self, text: str, what: str) -> None:
+        """Copy a text to the terminal's clipboard, and say so."""
+        self.copy_to_clipboard(text)
+        self.notify(f"copied {what}, {len(text):,} characters", markup=False)
+
+    def show_mode(self, name: str) -> None:
+        """Show a screen of modes.py; raises UsageError if there is none."""
+        if name not in self.MODES:
+            raise UsageError(f"there is no screen {name}")
+        self.switch_mode(name)
+
+    def use_theme(self, name: str) -> None:
+        """Use other colours; raises UsageError if there are none of that name."""
+        if name not in self.available_themes:
+            raise UsageError(
+                f"there is no theme {name!r}",
+                hint=f"themes are {', '.join(sorted(self.available_themes))}",
+            )
+        self.theme = name
 
     def action_show(self, mode: str) -> None:
         """Show a screen of modes.py."""
+        if isinstance(self.screen, ModalScreen):
+            self.screen.dismiss(None)
         self.switch_mode(mode)
+
+    def action_help(self) -> None:
+        """Show all keys and commands."""
+        self.push_screen(HelpScreen(ALL_KEYS, self.shown_keys))
+
+    async def action_sessions(self) -> None:
+        """Show the chat with the list of sessions."""
+        if not isinstance(self.screen, ModalScreen):
+            await self.switch_mode("chat")
+            assert isinstance(self.screen, ChatScreen)
+            self.screen.action_sessions()
 
     def action_restart(self) -> None:
         """Restart the engine with the same model."""
@@ -105,7 +197,7 @@ class EngramApp(App[int]):
         if now_s - self._interrupted_s < _TWICE_S:
             self.exit(0)
         self._interrupted_s = now_s
-        if self.link.state.phase == "busy":
+        if self.link.state.phase in ("busy", "loading"):
             self.link.cancel()
         else:
             self.notify("once more to quit", timeout=_TWICE_S)
@@ -119,25 +211,39 @@ class EngramApp(App[int]):
             fit=options.fit,
         )
 
-    def _choose_theme(self, name: str | None) -> None:
-        if name is None:
-            return
-        if name not in self.available_themes:
-            raise UsageError(
-                f"there is no theme {name!r}",
-                hint=f"themes are {', '.join(sorted(self.available_themes))}",
-            )
-        self.theme = name
+    def _find_session(self) -> Session:
+        """Return the session to go on with, else a new one."""
+        if self.options.session is not None:
+            return self.store.load(self.options.session)
+        newest = self.store.newest() if self.options.resume else None
+        return newest or self.new_session()
+
+    def _open_store(self, path: Path | None) -> SessionStore:
+        """Open the sessions; where they cannot be and none is asked for, others."""
+        try:
+            return SessionStore(path, on_lost=self._say_lost)
+        except SessionError as error:
+            if self.options.resume or self.options.session:
+                raise
+            self._lost = error
+        return SessionStore(None, on_lost=self._say_lost)
+
+    def _say_lost(self, error: SessionError) -> None:
+        text = f"{error.message}\nwhat is said from now on is not kept"
+        self.notify(escape_control(text), severity="error", markup=False)
 
 
 def run_app(options: TuiOptions) -> int:
     """Run the app until the user quits; return the exit code.
 
-    Raises UsageError for a theme, a key or an action that does not exist.
+    Raises UsageError for a theme, a key or an action that does not exist, and
+    SessionError for a session that cannot be gone on with.
     """
     settings = resolve_tui()
     options = replace(options, theme=options.theme or settings.theme)
-    app = EngramApp(options, make_port=_engine, keymap=settings.keys)
+    app = EngramApp(
+        options, make_port=_engine, keymap=settings.keys, sessions=default_path()
+    )
     return asyncio.run(_run(app))
 
 

@@ -19,14 +19,6 @@ def entries_of(talk: Talk, model_name: str) -> list[Entry]:
     ]
 
 
-def last_entry(talk: Talk, model_name: str) -> Entry | None:
-    """Return the answer that is being written."""
-    if talk.answer_id is None:
-        return None
-    answer = talk.session.conversation.message(talk.answer_id)
-    return _entry(talk, answer, model_name)
-
-
 def _entry(talk: Talk, message: Message, model_name: str) -> Entry:
     name = "You" if message.role == "user" else _speaker(message, model_name)
     return Entry(

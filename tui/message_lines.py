@@ -48,16 +48,13 @@ class MessageLines:
         """Lines after `lay_out`, an empty one at the end included."""
         return self._starts[-1]
 
-    def show(self, entry: Entry) -> bool:
-        """Show another state of the message; tell whether anything changed."""
-        if entry == self.entry:
-            return False
+    def show(self, entry: Entry) -> None:
+        """Show another state of the message; `lay_out` has to follow."""
         if entry.text != self.entry.text or entry.is_whole != self.entry.is_whole:
             self._blocks.set_text(entry.text, is_whole=entry.is_whole)
         self.entry = entry
         self._foot = _foot(entry)
         self._starts = [0]
-        return True
 
     def lay_out(self, width: int) -> None:
         """Find the line at which each part begins: all is drawn once for that."""

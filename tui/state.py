@@ -80,10 +80,14 @@ def after(state: EngineState, event: Event) -> EngineState:
 
 
 def failed(state: EngineState, phase: Phase, error: EngramError) -> EngineState:
-    """Return the state after the process or a load failed: no model is loaded."""
+    """Return the state after the process or a load failed.
+
+    Of a process that was lost it keeps which model it had, and with what memory.
+    """
     return EngineState(
         phase=phase,
         model=state.model if phase == "lost" else None,
+        memory_on=state.memory_on and phase == "lost",
         error=error,
         machine=state.machine,
     )

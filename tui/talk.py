@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
-from engram_local.chat.conversation import AnswerStats, Message
+from engram_local.chat.conversation import AnswerStats, Message, status_after
 from engram_local.chat.session import Session
 from engram_local.errors import EngramError, UsageError
 from engram_local.events import Finished, PromptProgress, TextChunk
@@ -143,8 +143,7 @@ class Talk:
                         self.session.conversation.extend(answer.id, event.text)
                     case Finished():
                         stats = self._stats(event)
-                        done = event.finish_reason == "stop"
-                        status = "complete" if done else "cut"
+                        status = status_after(event.finish_reason)
                 self._on_change()
         except EngramError as error:
             self.problems[answer.id] = error

@@ -45,7 +45,7 @@ _CHARS_PER_TOKEN = 4
 class ScrollApp(App[None]):
     """The conversation alone."""
 
-    CSS = "Transcript { height: 1fr; overflow-x: hidden; }"
+    CSS = "Transcript { height: 1fr; overflow-x: hidden; overflow-y: scroll; }"
 
     def compose(self) -> ComposeResult:
         yield Transcript()
@@ -101,7 +101,7 @@ async def measure(n_tokens: int, size: tuple[int, int]) -> None:
             await _scroll(app, pilot, transcript, key)
         end_bytes = psutil.Process().memory_info().rss
         print(f"after scrolling more by {(end_bytes - before_bytes) / MIB:.1f} MiB")
-        await _stream(pilot, transcript, entries[-1])
+        await _stream(pilot, transcript, entries)
 
 
 async def _scroll(app, pilot, transcript, key) -> None:  # type: ignore[no-untyped-def]
@@ -118,16 +118,17 @@ async def _scroll(app, pilot, transcript, key) -> None:  # type: ignore[no-untyp
     _tell(key, times_ms)
 
 
-async def _stream(pilot, transcript, entry) -> None:  # type: ignore[no-untyped-def]
+async def _stream(pilot, transcript, entries) -> None:  # type: ignore[no-untyped-def]
     from dataclasses import replace
 
     times_ms = []
+    entry = entries[-1]
     text = entry.text
     transcript.follow()
     for number in range(400):
         text += f"word{number} "
         start_s = process_time()
-        transcript.show_last(replace(entry, text=text, is_whole=False))
+        transcript.show([*entries[:-1], replace(entry, text=text, is_whole=False)])
         await pilot.pause()
         times_ms.append(1e3 * (process_time() - start_s))
     _tell("a word more", times_ms)

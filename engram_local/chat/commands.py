@@ -218,6 +218,11 @@ class LoadModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Restart:
+    """End the engine's process and start another with the same model."""
+
+
+@dataclass(frozen=True, slots=True)
 class OpenApp:
     """Go on in the chat app."""
 
@@ -252,6 +257,7 @@ Action = (
     | Warm
     | Evict
     | LoadModel
+    | Restart
     | OpenApp
 )
 
@@ -531,6 +537,12 @@ COMMANDS = (
         )
         for name in SCREENS
         if name not in ("memory", "help")
+    ),
+    Command(
+        names=("restart",),
+        help="restart the engine with the same model",
+        action=lambda _: Restart(),
+        only_in="app",
     ),
     Command(
         names=("theme",),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from textual.events import Key
 from textual.message import Message
 from textual.widgets import TextArea
 
 from engram_local.chat.commands import COMMANDS, is_command
 from tui.keys import bind
+
+OWN_KEYS = ("prompt.send", "prompt.newline", "prompt.complete")
+"""Of keys.py."""
 
 
 class Prompt(TextArea):
@@ -27,8 +31,13 @@ class Prompt(TextArea):
         bind("prompt.complete", "complete"),
     ]
 
-    def __init__(self, last_question: Callable[[], str | None]) -> None:
-        """last_question: what Up brings into an empty prompt."""
+    def __init__(
+        self, last_question: Callable[[], str | None], own_keys: Collection[str]
+    ) -> None:
+        """last_question: what Up brings into an empty prompt.
+
+        own_keys: those of OWN_KEYS, as they are bound.
+        """
         super().__init__(
             id="prompt",
             soft_wrap=True,
@@ -37,12 +46,21 @@ class Prompt(TextArea):
             placeholder="Ask something, or / for commands",
         )
         self._last_question = last_question
+        self._own_keys = own_keys
 
     def put(self, text: str) -> None:
         """Replace what stands there, with the cursor at the end."""
         self.text = text
         self.move_cursor(self.document.end)
         self.focus()
+
+    async def _on_key(self, event: Key) -> None:
+        """Leave our keys to their bindings, in turn with what is typed.
+
+        A binding with priority would overtake characters that are still on their way.
+        """
+        if event.key in self._own_keys:
+            event.prevent_default()
 
     def action_send(self) -> None:
         """Send the text, if there is any."""

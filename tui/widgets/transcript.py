@@ -56,19 +56,23 @@ class Transcript(ScrollView, can_focus=True):
 
     def show(self, entries: Sequence[Entry]) -> None:
         """Draw these messages; those that are there already stay as they are."""
-        n_same = _n_same([entry.id for entry in self.entries], entries)
-        for message, entry in zip(self._messages[:n_same], entries, strict=False):
-            message.show(entry)
-        new = [MessageLines(entry, self._painter) for entry in entries[n_same:]]
-        self._messages[n_same:] = new
+        before = self.entries
+        n_same = _n_same(before, entries)
+        if n_same == len(before) == len(entries):
+            return
+        for number, entry in enumerate(entries[n_same:], n_same):
+            self._put(number, entry)
+        del self._messages[len(entries) :]
         if self.selected is None:
             self._selected_id = None
-        self._lay_out(0)
+        self._lay_out(n_same)
 
-    def show_last(self, entry: Entry) -> None:
-        """Draw another state of the newest message."""
-        if self._messages[-1].show(entry):
-            self._lay_out(len(self._messages) - 1)
+    def _put(self, number: int, entry: Entry) -> None:
+        there = self._messages[number : number + 1]
+        if there and there[0].entry.id == entry.id:
+            there[0].show(entry)
+        else:
+            self._messages[number : number + 1] = [MessageLines(entry, self._painter)]
 
     def select(self, entry_id: str | None) -> None:
         """Mark a message and scroll to it; None = no message, and to the end."""
@@ -95,7 +99,9 @@ class Transcript(ScrollView, can_focus=True):
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
-        self._follows = self.is_vertical_scroll_end
+        # Text that comes moves the end away, but only the user goes up.
+        if new_value < old_value or self.is_vertical_scroll_end:
+            self._follows = self.is_vertical_scroll_end
 
     def on_resize(self) -> None:
         self._lay_out(0)
@@ -168,8 +174,8 @@ class Transcript(ScrollView, can_focus=True):
         self.refresh()
 
 
-def _n_same(old: Sequence[str], new: Sequence[Entry]) -> int:
+def _n_same(old: Sequence[Entry], new: Sequence[Entry]) -> int:
     """Return how many messages are the same from the begin on."""
     pairs = enumerate(zip(old, new, strict=False))
-    differing = (number for number, (one, entry) in pairs if one != entry.id)
+    differing = (number for number, (one, other) in pairs if one != other)
     return next(differing, min(len(old), len(new)))

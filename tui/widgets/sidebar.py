@@ -1,0 +1,67 @@
+"""Beside the conversation: speed, RAM and VRAM, and the n-gram memory."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.widgets import Digits, Sparkline, Static
+
+from tui import sidebar_words as words
+from tui.engine_link import EngineLink
+from tui.state import EngineState
+
+_WIDTH = 30
+_HISTORY = 60
+"""Numbers in the little chart; there are at most 4 a second."""
+
+
+class Sidebar(VerticalScroll, can_focus=False):
+    """Draws the engine's numbers."""
+
+    def __init__(self, link: EngineLink) -> None:
+        super().__init__(id="sidebar")
+        self._link = link
+        self._speeds: deque[float] = deque(maxlen=_HISTORY)
+        self._status: object = None
+        self._texts: dict[str, str] = {}
+
+    def compose(self) -> ComposeResult:
+        yield Static("tokens per second", classes="title")
+        yield Digits("-", id="speed")
+        yield Sparkline([], id="speeds")
+        for name, title in (
+            ("ram", "RAM"),
+            ("vram", "VRAM"),
+            ("plan", "planned for the model"),
+            ("memory", "n-gram memory"),
+        ):
+            yield Static(title, classes="title")
+            yield Static("", id=name, markup=False)
+
+    def on_mount(self) -> None:
+        self._link.changed.subscribe(self, self._draw)
+        self._draw(self._link.state)
+
+    def _draw(self, state: EngineState) -> None:
+        self._draw_speed(state)
+        for name, lines in (
+            ("ram", words.ram_lines(state, _WIDTH)),
+            ("vram", words.vram_lines(state, _WIDTH)),
+            ("plan", words.plan_lines(state) or ["nothing is loaded"]),
+            ("memory", words.memory_lines(state)),
+        ):
+            text = "\n".join(lines)
+            if text != self._texts.get(name):
+                self._texts[name] = text
+                self.query_one(f"#{name}", Static).update(text)
+
+    def _draw_speed(self, state: EngineState) -> None:
+        if state.status is None or state.status is self._status:
+            return
+        self._status = state.status
+        if state.status.tokens_per_s is not None:
+            self._speeds.append(state.status.tokens_per_s)
+            self.query_one(Digits).update(f"{state.status.tokens_per_s:.1f}")
+            self.query_one(Sparkline).data = list(self._speeds)
