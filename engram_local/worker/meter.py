@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from engram_local.engine import Engine
 from engram_local.errors import BackboneError
@@ -12,7 +13,12 @@ from engram_local.events import MemoryTotals, PromptProgress
 from engram_local.llama.devices import gpus
 from engram_local.worker.protocol import Event, GpuUse, Status
 
+if TYPE_CHECKING:
+    from engram_local.loading import Memory
+
 _INTERVAL_S = 0.25
+_PAUSE = 200
+"""Times as long as looking at the page cache took."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,11 +30,36 @@ class _Look:
     at_s: float = field(default_factory=time.perf_counter)
 
 
+class Residency:
+    """How much of the table is in memory, asked when that costs next to nothing.
+
+    The system counts page by page, 46 ns each where rows brought them one by one: 0.1 s
+    for 10 GiB, in the thread that decodes.
+    """
+
+    def __init__(self) -> None:
+        self._known: int | None = None
+        self._again_at_s = 0.0
+
+    def look(self, memory: Memory | None) -> int | None:
+        """Return what was seen last, or look: 1 of 200 seconds is spent on it."""
+        now_s = time.perf_counter()
+        if now_s >= self._again_at_s:
+            self._known = None if memory is None else memory.resident_bytes
+            self._again_at_s = now_s + _PAUSE * (time.perf_counter() - now_s)
+        return self._known
+
+    def forget(self) -> None:
+        """Look the next time, whatever it costs."""
+        self._again_at_s = 0.0
+
+
 class Meter:
     """Counts for one engine, in the thread that decodes."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._residency = Residency()
         self._last = self._look()
         self._is_answering = self._is_generating = False
 
@@ -50,6 +81,7 @@ class Meter:
     def end(self) -> Status:
         """Return what there is after a request; it has no rates."""
         self._is_answering = self._is_generating = False
+        self._residency.forget()
         return self.status()
 
     def status(self) -> Status:
@@ -70,7 +102,7 @@ class Meter:
             n_late=totals.n_late,
             rows_read=totals.rows_read,
             bytes_read=totals.bytes_read,
-            resident_bytes=None if memory is None else memory.resident_bytes,
+            resident_bytes=self._residency.look(memory),
             gpus=_gpus(),
         )
 
