@@ -7,7 +7,7 @@ and those before llama.cpp's context and model are freed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,6 +102,11 @@ class Engine:
         return self._memory
 
     @property
+    def loaded_memory(self) -> Memory | None:
+        """The memory that is loaded, also while it is not in use."""
+        return self._loaded_memory
+
+    @property
     def can_leave_out_memory(self) -> bool:
         """Whether there is a memory that is not a part of the model."""
         return (
@@ -117,6 +122,11 @@ class Engine:
     def n_ctx(self) -> int:
         """Context length in tokens."""
         return self._backbone.n_ctx
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that are evaluated: of the last prompt and its answer."""
+        return len(self._sequence.token_ids)
 
     @property
     def n_vocab(self) -> int:
@@ -183,7 +193,7 @@ class Engine:
 
     def generate(
         self, prompt: Prompt, *, settings: Settings | None = None
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, None]:
         """Answer a prompt; the last event is `Finished`.
 
         What the prompt shares with the sequence so far is not computed again.

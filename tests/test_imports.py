@@ -23,7 +23,7 @@ LAYERS = [
     {"sequence", "answer"},
     {"measuring"},
     {"engine"},
-    {"bench"},
+    {"bench", "compare"},
     {"probe", "sizing"},
     {"opening"},
     {"known_hardware", "worker"},

@@ -154,7 +154,7 @@ class Conversation:
 
         clock: gives the seconds since 1970.
         """
-        self._system = system
+        self._system = system and _storable(system)
         self._messages = {message.id: message for message in messages}
         self._children: dict[str | None, list[str]] = {}
         for message in self._messages.values():
@@ -170,9 +170,9 @@ class Conversation:
 
     @system.setter
     def system(self, text: str | None) -> None:
-        self._system = text
+        self._system = text and _storable(text)
         if self._keeper is not None:
-            self._keeper.keep_system(text)
+            self._keeper.keep_system(self._system)
 
     @property
     def leaf_id(self) -> str | None:
@@ -312,7 +312,7 @@ class Conversation:
             id=uuid.uuid4().hex,
             parent_id=parent_id,
             role=role,
-            text=text,
+            text=_storable(text),
             status=status,
             created_at=self._clock(),
         )
@@ -333,3 +333,8 @@ class Conversation:
         self._leaf_id = leaf_id
         if self._keeper is not None:
             self._keeper.keep_leaf(leaf_id)
+
+
+def _storable(text: str) -> str:
+    """Return a text without halves of characters, as bytes from a terminal become."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -221,7 +221,7 @@ class LineChat:
 
     @_do.register
     def _(self, action: commands.ShowHelp) -> None:
-        _say("\n".join([*commands.help_lines(in_app=False), _KEYS]))
+        _say("\n".join([*commands.help_lines("line"), _KEYS]))
 
     @_do.register
     def _(self, action: commands.NewChat) -> None:
@@ -286,6 +286,10 @@ class LineChat:
             _say(commands.IN_THE_APP)
         else:
             _say(f"{report.title(self._engine)}; /memory on or off")
+
+    @_do.register
+    def _(self, action: commands.OpenApp) -> None:
+        _say(f"/bye, then: engram-local tui --session {self._session.id}")
 
     @_do.register
     def _(self, action: commands.SetSystem) -> None:

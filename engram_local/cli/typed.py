@@ -28,7 +28,7 @@ def next_input() -> str | None:
 
 
 def edited(text: str) -> str | None:
-    """Let the user change a line; None where the terminal has no line editing."""
+    """Let the user change a line; None if it is given up, or cannot be done here."""
     try:
         import readline
     except ImportError:  # Windows
@@ -39,7 +39,8 @@ def edited(text: str) -> str | None:
     try:
         return _read_line("edit> ")
     except (EOFError, KeyboardInterrupt):
-        return text
+        print(file=sys.stderr)
+        return None
     finally:
         readline.set_startup_hook(None)
 
@@ -59,7 +60,8 @@ def _read_line(prompt: str) -> str:
     with suppress(ImportError):  # not on Windows
         import readline  # noqa: F401 - gives input() editing and history
 
-    if sys.stdout.isatty():
-        return input(prompt)
-    print(prompt, end="", file=sys.stderr, flush=True)  # stdout is for answers
-    return input()
+    if not sys.stdout.isatty():  # stdout is for answers
+        print(prompt, end="", file=sys.stderr, flush=True)
+        prompt = ""
+    # What is no UTF-8 comes as halves of characters, which can be stored nowhere.
+    return input(prompt).encode("utf-8", "replace").decode("utf-8")

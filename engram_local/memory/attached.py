@@ -66,6 +66,8 @@ class AttachedMemory:
         """Tokens submitted since `take_counters`."""
 
         self._counted = Counters()
+        self._rows_per_token = module.spec.rows_per_token
+        self._bytes_per_token = module.spec.bytes_per_token
         with ExitStack() as stack:
             specs = [layer.table for layer in module.spec.layers]
             self._tables = open_tables(stack, module.path, specs, tier, progress)
@@ -180,12 +182,13 @@ class AttachedMemory:
 
     def look(self) -> Counters:
         """Return the counters, gates left out, as they are: a few microseconds."""
-        counters, counted = self._handover.counters, self._counted
-        counted.n_waits = int(counters[:, N_WAITS].sum())
+        # In Python: numpy's sums would take 20 us out of a cold cache.
+        layers, counted = self._handover.counters.tolist(), self._counted
+        counted.n_waits = sum(layer[N_WAITS] for layer in layers)
         if self._prefetcher is not None:  # else they were made while all waited
-            counted.n_ready = int(counters[:, N_READY].sum())
-        counted.rows_read = self._n_counted * self.module.spec.rows_per_token
-        counted.bytes_read = self._n_counted * self.module.spec.bytes_per_token
+            counted.n_ready = sum(layer[N_READY] for layer in layers)
+        counted.rows_read = self._n_counted * self._rows_per_token
+        counted.bytes_read = self._n_counted * self._bytes_per_token
         return counted
 
     def take_counters(self) -> Counters:
