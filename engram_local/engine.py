@@ -7,21 +7,17 @@ and those before llama.cpp's context and model are freed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from engram_local import measuring
 from engram_local.answer import Answer, Trace
 from engram_local.attachment import MemoryChoice, read_module
 from engram_local.errors import (
     FitError,
     Interrupted,
-    UnsupportedError,
     UsageError,
 )
 from engram_local.events import (
@@ -31,13 +27,16 @@ from engram_local.events import (
     MemoryTotals,
     Progress,
     PromptProgress,
+    TableMap,
     TextChunk,
     TokenRow,
 )
-from engram_local.llama.chat_template import ChatTemplate, Message
+from engram_local.llama.chat_template import Message, encode
 from engram_local.llama.sampling import Sampler
 from engram_local.loading import Loaded, load
+from engram_local.measuring import Replay
 from engram_local.memory.ngrams import token_rows
+from engram_local.memory.table_map import evict, map_tables, warm
 from engram_local.memory.tally import Tally
 from engram_local.sequence import TokenSequence
 from engram_local.settings import Settings
@@ -103,6 +102,11 @@ class Engine:
         return self._memory
 
     @property
+    def loaded_memory(self) -> Memory | None:
+        """The memory that is loaded, also while it is not in use."""
+        return self._loaded_memory
+
+    @property
     def can_leave_out_memory(self) -> bool:
         """Whether there is a memory that is not a part of the model."""
         return (
@@ -118,6 +122,11 @@ class Engine:
     def n_ctx(self) -> int:
         """Context length in tokens."""
         return self._backbone.n_ctx
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that are evaluated: of the last prompt and its answer."""
+        return len(self._sequence.token_ids)
 
     @property
     def n_vocab(self) -> int:
@@ -175,19 +184,7 @@ class Engine:
         self._check_open()
         if isinstance(prompt, str):
             return self._backbone.tokenize(prompt, parse_special=True)
-        template = self._backbone.chat_template
-        if template is None:
-            raise UnsupportedError(
-                f"{self.path} has no chat template",
-                hint="give the whole prompt yourself with --raw",
-            )
-        text = ChatTemplate(
-            template, bos=self._backbone.bos, eos=self._backbone.eos
-        ).format(prompt)
-        has_bos = bool(self._backbone.bos) and text.startswith(self._backbone.bos)
-        return self._backbone.tokenize(
-            text, parse_special=True, add_special=not has_bos
-        )
+        return encode(self._backbone, prompt)
 
     def tokenize(self, text: str) -> list[int]:
         """Return the token ids of a text, taken literally."""
@@ -196,7 +193,7 @@ class Engine:
 
     def generate(
         self, prompt: Prompt, *, settings: Settings | None = None
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, None]:
         """Answer a prompt; the last event is `Finished`.
 
         What the prompt shares with the sequence so far is not computed again.
@@ -227,27 +224,27 @@ class Engine:
         self._cancelled = True
 
     def score(
-        self, token_ids: Sequence[int], *, chunk_sizes: Sequence[int] | None = None
+        self,
+        token_ids: Sequence[int],
+        *,
+        chunk_sizes: Sequence[int] | None = None,
+        first: int = 1,
     ) -> list[float]:
-        """Return the negative log-likelihood of each token after the first, in nats.
+        """Return the negative log-likelihood of each token from `first` on, in nats.
 
-        At most `n_ctx` tokens, as one new sequence. chunk_sizes: tokens per decode
-        call; None = as large as possible.
+        At most `n_ctx` tokens. chunk_sizes: tokens per decode call; None = as large as
+        possible. With `first` left out they are one new sequence; else what they share
+        with the sequence so far, before `first`, is not computed again.
         """
         self._check_idle()
         self._check_length(len(token_ids))
-        self._sequence.reset()
-        self._sequence.submit(token_ids)
-        targets = list(token_ids[1:])
-        nll: list[float] = []
-        for chunk in self._chunks(token_ids, chunk_sizes):
-            self._step(chunk, all_logits=True)
-            n_scored = min(len(chunk), len(targets) - len(nll))
-            nll += [
-                _nll(self._backbone.logits(index), targets[len(nll) + index])
-                for index in range(n_scored)
-            ]
-        return nll
+        return measuring.score(
+            self._backbone,
+            self._sequence,
+            token_ids,
+            chunk_sizes=chunk_sizes,
+            first=first,
+        )
 
     def replay(
         self,
@@ -264,21 +261,14 @@ class Engine:
         """
         self._check_idle()
         self._check_length(len(prompt_ids) + len(token_ids))
-        self._sequence.reset()
-        self.take_memory_stats()  # what was counted before
-        start = time.perf_counter()
-        for _ in self._prefill(prompt_ids):
-            pass
-        prompt_s = time.perf_counter() - start
-        prompt_memory = self.take_memory_stats()
-        if between is not None:
-            between()
-        token_s = self._replay_tokens(token_ids)
-        return Replay(
-            prompt_s=prompt_s,
-            token_s=token_s,
-            prompt_memory=prompt_memory,
-            token_memory=self.take_memory_stats(),
+        return measuring.replay(
+            self._backbone,
+            self._sequence,
+            prompt_ids,
+            token_ids,
+            settings=self.settings,
+            take_stats=self.take_memory_stats,
+            between=between,
         )
 
     def take_memory_stats(self) -> MemoryStats | None:
@@ -317,6 +307,37 @@ class Engine:
                 f"there is no token {position}, {len(token_ids)} have been evaluated"
             )
         return token_rows(self._memory.module, token_ids, position, self._text_of)
+
+    def table_map(self, n_cells: int) -> TableMap:
+        """Return what is in memory of `n_cells` equal parts of each layer's table."""
+        self._check_open()
+        return map_tables(self._require_memory(), n_cells)
+
+    def warm_table(self, progress: Progress | None = None) -> None:
+        """Read the loaded memory's table into the page cache; `cancel` ends it.
+
+        Raises UsageError in other tiers than mmap, TableError if it cannot be read.
+        """
+        self._check_idle()
+        self._cancelled = False
+        for part in warm(self._require_memory()):
+            if progress is not None:
+                progress("reading the table", part)
+            if self._cancelled:
+                return
+
+    def evict_table(self) -> None:
+        """Let the page cache forget the table; pages that others map stay.
+
+        Raises UsageError in other tiers than mmap.
+        """
+        self._check_idle()
+        evict(self._require_memory())
+
+    def _require_memory(self) -> Memory:
+        if self._loaded_memory is None:
+            raise UsageError("this engine was opened without a memory")
+        return self._loaded_memory
 
     def close(self) -> None:
         """Free everything. Calling it twice is fine."""
@@ -365,31 +386,12 @@ class Engine:
     def _evaluate_prompt(self, answer: Answer) -> Iterator[Event]:
         n_total = len(answer.prompt_ids)
         answer.n_cached = self._sequence.rewind(answer.prompt_ids)
-        for n_done in self._prefill(answer.prompt_ids[answer.n_cached :]):
+        for n_done in self._sequence.evaluate(answer.prompt_ids[answer.n_cached :]):
             yield PromptProgress(n_done=answer.n_cached + n_done, n_total=n_total)
+            self._check_open()  # the reader had control
+            if self._cancelled:
+                break
         answer.prompt_s = answer.elapsed_s
-
-    def _prefill(self, token_ids: Sequence[int]) -> Iterator[int]:
-        """Evaluate a prompt; yield the tokens done after each chunk."""
-        self._sequence.submit(token_ids)
-        n_done = 0
-        for part in self._sequence.parts(token_ids):
-            for chunk in self._chunks(part, None):
-                self._step(chunk)
-                n_done += len(chunk)
-                yield n_done
-                if self._cancelled:
-                    return
-
-    def _replay_tokens(self, token_ids: Sequence[int]) -> tuple[float, ...]:
-        times = [time.perf_counter()]
-        with closing(Sampler(self.settings)) as sampler:
-            for token_id in token_ids:
-                self._backbone.sample(sampler)
-                self._sequence.submit([token_id])
-                self._step([token_id])
-                times.append(time.perf_counter())
-        return tuple(np.diff(times).tolist())
 
     def _decode_answer(self, answer: Answer, settings: Settings) -> Iterator[Event]:
         with closing(Sampler(settings)) as sampler:
@@ -430,33 +432,6 @@ class Engine:
         self._check_open()
         self._sequence.step(token_ids, all_logits=all_logits)
 
-    def _chunks(
-        self, token_ids: Sequence[int], sizes: Sequence[int] | None
-    ) -> list[Sequence[int]]:
-        largest = self._backbone.n_batch
-        chunks: list[Sequence[int]] = []
-        start = 0
-        while start < len(token_ids):
-            size = sizes[len(chunks) % len(sizes)] if sizes else largest
-            chunks.append(token_ids[start : start + min(size, largest)])
-            start += len(chunks[-1])
-        return chunks
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replay:
-    """How long a prompt took, and each token after it; what the memory did in both."""
-
-    prompt_s: float
-    token_s: tuple[float, ...]
-    prompt_memory: MemoryStats | None
-    token_memory: MemoryStats | None
-
 
 def _part_of_model() -> UsageError:
     return UsageError("the table is a part of this model, and always used")
-
-
-def _nll(logits: NDArray[np.float32], target: int) -> float:
-    shifted = logits.astype(np.float64) - float(logits.max())
-    return float(np.log(np.exp(shifted).sum()) - shifted[target])

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Progress = Callable[[str, float], None]
-"""Called with what is being done and its part, 0 to 1."""
+"""Called with what is being done and its part, 0 to 1. Of a load, it may be called in
+another thread; where it raises Interrupted, that ends the load."""
 
 MemoryKind = Literal["attached", "native"]
 """Rows that we add to the hidden state; rows that llama.cpp's own graph gathers."""

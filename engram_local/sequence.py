@@ -8,7 +8,7 @@ going back means: restore the newest of those, and drop what came after it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -92,6 +92,32 @@ class TokenSequence:
                 self._save_at.add(n_common)
             self._save_where_planned()
         return n_kept
+
+    def evaluate(self, token_ids: Sequence[int]) -> Iterator[int]:
+        """Submit a prompt and evaluate it; yield the tokens done after each decode."""
+        self.submit(token_ids)
+        n_done = 0
+        for part in self.parts(token_ids):
+            for chunk in self.chunks(part):
+                self.step(chunk)
+                n_done += len(chunk)
+                yield n_done
+
+    def chunks(
+        self, token_ids: Sequence[int], sizes: Sequence[int] | None = None
+    ) -> list[Sequence[int]]:
+        """Cut tokens into decodes of these sizes, again and again; None = large ones.
+
+        No decode has more than the backbone's `n_batch`.
+        """
+        largest = self._backbone.n_batch
+        chunks: list[Sequence[int]] = []
+        start = 0
+        while start < len(token_ids):
+            size = sizes[len(chunks) % len(sizes)] if sizes else largest
+            chunks.append(token_ids[start : start + min(size, largest)])
+            start += len(chunks[-1])
+        return chunks
 
     def parts(self, token_ids: Sequence[int]) -> list[Sequence[int]]:
         """Cut the rest of a prompt where `step` will save the state."""

@@ -65,6 +65,27 @@ def test_a_memory_beside_the_model_comes_before_a_shipped_one(
     assert catalog.find_memory(backbone.path, fingerprint) == path
 
 
+def test_all_memories_that_fit_are_found(
+    backbone: Header, fingerprint: Fingerprint, shipped: Path
+) -> None:
+    assert catalog.find_memories(backbone.path, fingerprint) == []
+    third = write_memory_file(shipped / "a.gguf")
+    first = write_memory_file(backbone.path.with_name("y.gguf"))
+    second = write_memory_file(backbone.path.with_name("z.gguf"))
+    write_memory_file(backbone.path.with_name("x.gguf"), vocab_hash="0" * 64)
+    found = catalog.find_memories(backbone.path, fingerprint)
+    assert found == [first, second, third]
+
+
+def test_a_model_among_the_shipped_ones_finds_each_memory_once(
+    backbone: Header, fingerprint: Fingerprint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = backbone.path.parent
+    monkeypatch.setattr(catalog, "models_folders", lambda: [folder])
+    path = write_memory_file(folder / "memory.gguf")
+    assert catalog.find_memories(backbone.path, fingerprint) == [path]
+
+
 def test_a_memory_of_another_backbone_is_passed_over(
     backbone: Header, fingerprint: Fingerprint
 ) -> None:

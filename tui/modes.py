@@ -8,6 +8,8 @@ from textual.screen import Screen
 
 from tui.keys import KEYS, Key
 from tui.screens.chat import ChatScreen
+from tui.screens.compare import CompareScreen
+from tui.screens.memory import MemoryScreen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,20 @@ ALL_MODES = (
         title="Chat",
         does="talk with the model",
         screen=ChatScreen,
+    ),
+    Mode(
+        name="memory",
+        key="f3",
+        title="Memory",
+        does="what the memory does and costs",
+        screen=MemoryScreen,
+    ),
+    Mode(
+        name="compare",
+        key="f4",
+        title="Compare",
+        does="one question, answered with the memory and without",
+        screen=CompareScreen,
     ),
 )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from engram_local.errors import EngramError
+from engram_local.events import Finished
 from engram_local.telemetry import MachineRam, Resources
 from engram_local.worker.protocol import (
     ContextUse,
@@ -36,6 +37,12 @@ class EngineState:
     context: ContextUse | None = None
     """Of the newest prompt."""
 
+    finished: Finished | None = None
+    """Of the newest answer; None while it is written."""
+
+    peak_rows_per_s: float | None = None
+    """The most of any Status since the newest answer began."""
+
     memory_on: bool = False
     error: EngramError | None = None
     """Why the process is lost or no model is loaded."""
@@ -63,9 +70,12 @@ def after(state: EngineState, event: Event) -> EngineState:
             model = replace(state.model, memory=event.memory, memory_on=event.memory_on)
             return replace(state, model=model, memory_on=event.memory_on, context=None)
         case Status():
-            return replace(state, status=event)
+            peak = max(state.peak_rows_per_s or 0.0, event.rows_per_s or 0.0) or None
+            return replace(state, status=event, peak_rows_per_s=peak)
         case ContextUse():
-            return replace(state, context=event)
+            return replace(state, context=event, finished=None, peak_rows_per_s=None)
+        case Finished():
+            return replace(state, finished=event)
     return state
 
 

@@ -146,6 +146,6 @@ def _tell(what: str, times_ms: list[float]) -> None:
 if __name__ == "__main__":
     tokens = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
     columns, rows = map(
-        int, (sys.argv + ["120x40"])[2 if len(sys.argv) > 2 else -1].split("x")
+        int, [*sys.argv, "120x40"][2 if len(sys.argv) > 2 else -1].split("x")
     )
     asyncio.run(measure(tokens, (columns, rows)))

@@ -14,13 +14,8 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from engram_local.errors import BenchError
-from engram_local.memory.libc import resident_bytes
-from engram_local.units import MIB
-
-_READ_BYTES = 16 * MIB
+from engram_local.memory import page_cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,27 +64,17 @@ def evict(region: Region) -> Eviction:
 
 def read_through(region: Region) -> None:
     """Read a region from beginning to end, so that it is in the page cache."""
-    begin, end = region.pages()
-    with open(region.path, "rb", buffering=0) as file:
-        file.seek(begin)
-        while begin < end and (piece := file.read(_READ_BYTES)):
-            begin += len(piece)
+    for _ in page_cache.read_through(region.path, [region.pages()]):
+        pass
 
 
 def cached_bytes(region: Region) -> int | None:
-    """Return how much of a region is in the page cache; None where nobody can tell.
-
-    Maps the file for that, and touches no page of it.
-    """
+    """Return how much of a region is in the page cache; None where nobody can tell."""
     begin, end = region.pages()
-    # mincore answers "all of it" for a file that the user may not write.
-    if not os.access(region.path, os.W_OK) or begin == end:
+    if begin == end:
         return None
-    with (
-        open(region.path, "rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-    ):
-        return resident_bytes(np.frombuffer(mapped, np.uint8)[begin:end])
+    with open(region.path, "rb") as file:
+        return page_cache.cached_bytes(region.path, file.fileno(), begin, end)
 
 
 def _evict_here(region: Region) -> Eviction:

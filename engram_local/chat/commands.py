@@ -10,12 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from engram_local.chat.export import Format
 from engram_local.errors import UsageError
 from engram_local.settings import TIERS, Settings
 from engram_local.settings import parse as parse_setting
+
+FrontEnd = Literal["line", "app"]
+"""`run`'s chat line by line, and the chat app."""
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "seed", "max_tokens")
 """Settings that can be changed in a chat."""
@@ -85,7 +88,8 @@ class SetSampling:
     """Change one of SAMPLING; the value is in range."""
 
     name: str
-    value: float | int | None
+    value: Any
+    """int, float, or None = as it comes (seed)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +270,8 @@ class Command:
     """As help shows it; in brackets what may be left out."""
 
     help: str
-    in_app_only: bool = False
-    """True: the line chat says where it is done."""
+    only_in: FrontEnd | None = None
+    """Where it works; None = everywhere."""
 
     action: Callable[[str], Action]
     """From what is typed behind the name; raises UsageError."""
@@ -306,9 +310,14 @@ def is_command(line: str) -> bool:
     return line.lstrip().startswith("/")
 
 
-def help_lines(*, in_app: bool) -> list[str]:
-    """Return a line for each command; those of the chat app only for `in_app`."""
-    shown = [command for command in COMMANDS if in_app or not command.in_app_only]
+def commands_in(front_end: FrontEnd) -> tuple[Command, ...]:
+    """Return the commands that work there, in the order of the help."""
+    return tuple(one for one in COMMANDS if one.only_in in (None, front_end))
+
+
+def help_lines(front_end: FrontEnd) -> list[str]:
+    """Return a line for each command that works there."""
+    shown = commands_in(front_end)
     width = max(len(command.usage) for command in shown)
     return [f"{command.usage:{width}}  {command.help}" for command in shown]
 
@@ -427,7 +436,7 @@ COMMANDS = (
         argument="[N]",
         help="copy the newest answer, or the Nth before the end",
         action=lambda argument: Copy(_number(argument, 1) if argument else None),
-        in_app_only=True,
+        only_in="app",
     ),
     Command(
         names=("memory",),
@@ -440,19 +449,19 @@ COMMANDS = (
         argument="|".join(TIERS),
         help="where the memory's table is read from",
         action=_tier,
-        in_app_only=True,
+        only_in="app",
     ),
     Command(
         names=("warm",),
         help="read all of the table into the page cache",
         action=lambda _: Warm(),
-        in_app_only=True,
+        only_in="app",
     ),
     Command(
         names=("evict",),
         help="let the page cache forget the table",
         action=lambda _: Evict(),
-        in_app_only=True,
+        only_in="app",
     ),
     Command(
         names=("system",),
@@ -511,14 +520,14 @@ COMMANDS = (
         argument="FILE",
         help="load another model",
         action=lambda argument: LoadModel(Path(argument).expanduser()),
-        in_app_only=True,
+        only_in="app",
     ),
     *(
         Command(
             names=(name,),
             help=f"open the screen {name.capitalize()}",
             action=_screen(name),
-            in_app_only=True,
+            only_in="app",
         )
         for name in SCREENS
         if name not in ("memory", "help")
@@ -528,11 +537,12 @@ COMMANDS = (
         argument="[NAME]",
         help="use other colours",
         action=lambda argument: SetTheme(argument or None),
-        in_app_only=True,
+        only_in="app",
     ),
     Command(
         names=("tui",),
-        help="go on in the chat app",
+        help="how to go on in the chat app",
+        only_in="line",
         action=lambda _: OpenApp(),
     ),
     Command(names=("bye", "exit", "quit", "q"), help="quit", action=lambda _: Quit()),

@@ -19,7 +19,12 @@ from engram_local.events import Finished, FinishReason
 Role = Literal["system", "user", "assistant"]
 
 MessageStatus = Literal["complete", "cut", "partial"]
-"""As the model ended it; ended by a user, an error or a crash; still being written."""
+"""As the model ended it; ended by a user, a limit, an error; still being written."""
+
+
+def status_after(reason: FinishReason) -> Literal["complete", "cut"]:
+    """Return what an answer is that ended so; one that was cut can be continued."""
+    return "complete" if reason == "stop" else "cut"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +59,8 @@ class AnswerStats:
     """Name of the memory's file."""
 
     model: str | None
+    pages_ahead: int | None = None
+    """Pages of a model's own table that were asked for before llama.cpp did."""
 
     @classmethod
     def from_finished(
@@ -75,6 +82,7 @@ class AnswerStats:
             tier=used.tier if used else None,
             memory=memory if used else None,
             model=model,
+            pages_ahead=used.pages_ahead if used else None,
         )
 
     def after(self, before: AnswerStats | None) -> AnswerStats:
@@ -146,7 +154,7 @@ class Conversation:
 
         clock: gives the seconds since 1970.
         """
-        self._system = system
+        self._system = system and _storable(system)
         self._messages = {message.id: message for message in messages}
         self._children: dict[str | None, list[str]] = {}
         for message in self._messages.values():
@@ -162,9 +170,9 @@ class Conversation:
 
     @system.setter
     def system(self, text: str | None) -> None:
-        self._system = text
+        self._system = text and _storable(text)
         if self._keeper is not None:
-            self._keeper.keep_system(text)
+            self._keeper.keep_system(self._system)
 
     @property
     def leaf_id(self) -> str | None:
@@ -304,7 +312,7 @@ class Conversation:
             id=uuid.uuid4().hex,
             parent_id=parent_id,
             role=role,
-            text=text,
+            text=_storable(text),
             status=status,
             created_at=self._clock(),
         )
@@ -325,3 +333,8 @@ class Conversation:
         self._leaf_id = leaf_id
         if self._keeper is not None:
             self._keeper.keep_leaf(leaf_id)
+
+
+def _storable(text: str) -> str:
+    """Return a text without halves of characters, as bytes from a terminal become."""
+    return text.encode("utf-8", "replace").decode("utf-8")

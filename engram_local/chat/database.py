@@ -65,14 +65,18 @@ class Database:
     Every method raises SessionError with what happened and what to do.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open the file; make it, for this user only, if there is none."""
+    def __init__(self, path: Path | None) -> None:
+        """Open the file; make it, for this user only, if there is none.
+
+        path: None = in memory, gone at the end.
+        """
         self.path = path
         with self.errors():
-            _make_file(path)
+            if path is not None:
+                _make_file(path)
             # Transactions are begun by us, and only by us.
             self._connection = sqlite3.connect(
-                path, timeout=BUSY_S, isolation_level=None
+                path or ":memory:", timeout=BUSY_S, isolation_level=None
             )
         try:
             with self.errors():
@@ -181,7 +185,7 @@ _MOVE = (
 )
 
 
-def _explained(path: Path, error: sqlite3.Error) -> SessionError:
+def _explained(path: Path | None, error: sqlite3.Error) -> SessionError:
     """Return an error of SQLite in our words."""
     name = getattr(error, "sqlite_errorname", "")
     for known, (message, hint) in _SENTENCES.items():

@@ -43,12 +43,15 @@ class SessionStore:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | None,
         *,
         on_lost: Callable[[SessionError], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Open the file, or make it, for this user only."""
+        """Open the file, or make it, for this user only.
+
+        path: None = in memory, gone at the end.
+        """
         self._database = Database(path)
         self._on_lost = on_lost
         self._clock = clock
@@ -112,12 +115,20 @@ class SessionStore:
             "ORDER BY number",
             session_id,
         )
+        try:
+            record = SessionRecord.from_row(columns)
+            messages = [message_from_row(row) for row in rows]
+        except (TypeError, ValueError) as error:
+            raise self._unreadable(session_id) from error
+        known = {None, *(message.id for message in messages)}
+        if not {leaf_id, *(message.parent_id for message in messages)} <= known:
+            raise self._unreadable(session_id)
         return Session(
             self._database,
             self._on_lost,
             self._clock,
-            SessionRecord.from_row(columns),
-            messages=[message_from_row(row) for row in rows],
+            record,
+            messages=messages,
             leaf_id=leaf_id,
         )
 
@@ -155,6 +166,13 @@ class SessionStore:
             what = "several sessions" if part and rows else "no session"
             raise SessionError(f"there is {what} with the id {part!r}")
         return str(rows[0][0])
+
+    def _unreadable(self, session_id: str) -> SessionError:
+        return SessionError(
+            f"the session {session_id} in {self._database.path} is not as this "
+            "program wrote it",
+            hint="the other sessions can be used",
+        )
 
     def _end_partial_answers(self, session_id: str) -> None:
         """Join the pieces of answers that were not ended, and end them.

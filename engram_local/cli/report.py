@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from engram_local.chat.answer_line import answer_line
+from engram_local.chat.conversation import AnswerStats
 from engram_local.telemetry import measure_resources
 from engram_local.units import escape_control, format_bytes, format_count
 
@@ -29,37 +31,13 @@ def title(engine: Engine) -> str:
 
 def timing_line(finished: Finished) -> str:
     """Return one line about an answer's speed and its memory."""
-    n_new = finished.n_prompt - finished.n_cached
-    parts = [f"prompt {n_new}{_rate(finished.prompt_tokens_per_s)}"]
-    if finished.n_cached:
-        parts[0] += f" (+{finished.n_cached} kept)"
-    parts.append(f"{len(finished.token_ids)} tokens{_rate(finished.tokens_per_s)}")
-    if finished.first_token_s is not None:
-        parts.append(f"first {finished.first_token_s:.2f} s")
-    if finished.finish_reason != "stop":
-        parts.append(f"ended: {finished.finish_reason}")
-    parts.append(_memory_part(finished.memory))
-    return f"[{' · '.join(parts)}]"
+    stats = AnswerStats.from_finished(finished, model=None, memory=None)
+    return f"[{answer_line(stats)}]"
 
 
 def verified_line(n_rows: int) -> str:
     """Return one line about rows that were compared; the first unequal one raises."""
     return f"verified {format_count(n_rows)} rows, all equal"
-
-
-def _memory_part(memory: MemoryStats | None) -> str:
-    if memory is None:
-        return "no memory"
-    parts = [f"memory {memory.tier}, {memory.rows_read} rows"]
-    if memory.pages_ahead:
-        parts.append(f"{memory.pages_ahead} pages read ahead")
-    if memory.stall is not None:
-        parts.append(f"stall {memory.stall.p50_ms:.2f} ms")
-    return ", ".join(parts)
-
-
-def _rate(per_s: float | None) -> str:
-    return "" if per_s is None else f" at {per_s:.1f}/s"
 
 
 def as_json(engine: Engine, finished: Finished) -> dict[str, Any]:

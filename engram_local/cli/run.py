@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from engram_local.chat.conversation import Conversation
-from engram_local.cli import options, report
-from engram_local.cli.status import status_line
-from engram_local.errors import EngramError, FitError, UsageError
-from engram_local.events import Finished, PromptProgress, TextChunk
-from engram_local.units import escape_control
+from engram_local.cli import answer, line_chat, options, report, session_options
+from engram_local.errors import UsageError
 
 if TYPE_CHECKING:
     from engram_local.engine import Engine, Prompt
 
 _INTERRUPTED = 130
-_CHAT_HELP = """\
-/memory on|off  use the memory or not (begins a new conversation)
-/clear          begin a new conversation
-/bye            quit (also Ctrl-D)
-Ctrl-C          stop the answer and keep its text; twice to quit"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,17 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--raw", action="store_true", help="continue the prompt, without chat template"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    session_options.add_session_arguments(parser)
     options.add_model_arguments(parser)
     options.add_sampling_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Answer, or chat."""
-    settings = options.settings_of(args)
     text = _prompt_text(args)
+    if text is None:
+        return line_chat.run(args)
+    settings = options.settings_of(args)
     with options.open_engine(args, settings) as engine:
-        if text is None:
-            return _chat(engine, args)
         return _answer_once(engine, args, text)
 
 
@@ -67,6 +56,11 @@ def _prompt_text(args: argparse.Namespace) -> str | None:
         if args.raw or args.json:
             raise UsageError("--raw and --json need a prompt", hint="give one with -p")
         return None
+    if args.session or args.resume:
+        raise UsageError(
+            "a session is gone on with in a chat, on a terminal and without a prompt",
+            hint="leave out -p and -f, or -C and --session",
+        )
     # With -p, stdin is left alone: it may be a pipe that nobody closes.
     file = args.file if given else Path("-")
     parts = (args.prompt, file and options.read_text(file))
@@ -79,140 +73,13 @@ def _prompt_text(args: argparse.Namespace) -> str | None:
 def _answer_once(engine: Engine, args: argparse.Namespace, text: str) -> int:
     conversation = Conversation(args.system)
     conversation.ask(text)
-    prompt: Prompt = text if args.raw else _messages(conversation)
-    with _interruptible(engine) as interrupted:
-        finished = _stream(engine, prompt, quiet=args.json)
+    messages = answer.prompt_of(conversation.as_messages())
+    prompt: Prompt = text if args.raw else messages
+    with answer.interruptible(engine) as interrupted:
+        finished = answer.stream(engine, prompt, quiet=args.json)
     if args.json:
         print(json.dumps(report.as_json(engine, finished), indent=2))
     else:
         print()
-        _tell(finished)
+        answer.tell(finished)
     return _INTERRUPTED if interrupted else 0
-
-
-def _messages(conversation: Conversation) -> list[dict[str, str]]:
-    """Return what was said for the engine."""
-    said = conversation.as_messages()
-    return [{"role": one.role, "content": one.content} for one in said]
-
-
-def _tell(finished: Finished) -> None:
-    """Say what there is to say about an answer."""
-    print(report.timing_line(finished), file=sys.stderr)
-    memory = finished.memory
-    if memory is not None and memory.verified_rows is not None:
-        print(report.verified_line(memory.verified_rows), file=sys.stderr)
-
-
-def _stream(engine: Engine, prompt: Prompt, *, quiet: bool = False) -> Finished:
-    """Print an answer as it comes; return its last event."""
-    with status_line() as status:
-        for event in engine.generate(prompt):
-            match event:
-                case PromptProgress():
-                    status("reading the prompt", event.n_done / event.n_total)
-                case TextChunk() if not quiet:
-                    status.clear()
-                    print(escape_control(event.text), end="", flush=True)
-                case Finished():
-                    return event
-    raise AssertionError("an answer ends with Finished")
-
-
-@contextmanager
-def _interruptible(engine: Engine) -> Iterator[list[int]]:
-    """Let Ctrl-C end the answer and keep its text; a second one ends the program.
-
-    The list that is given holds the signals that came.
-    """
-    signals: list[int] = []
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        if signals:
-            raise KeyboardInterrupt
-        signals.append(number)
-        engine.cancel()
-
-    before = signal.signal(signal.SIGINT, on_signal)
-    try:
-        yield signals
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _chat(engine: Engine, args: argparse.Namespace) -> int:
-    """Read a line, answer it, until the input ends."""
-    conversation = Conversation(args.system)
-    print(f"{report.title(engine)}\n/help lists the commands", file=sys.stderr)
-    while (line := _next_line()) not in ("/bye", "/exit", "/quit"):
-        if line.startswith("/"):
-            _command(engine, conversation, line)
-        elif line:
-            _chat_turn(engine, conversation, line)
-    return 0
-
-
-def _next_line() -> str:
-    """Return what is typed; the end of the input is a /bye."""
-    try:
-        return _read_line()
-    except EOFError:
-        print(file=sys.stderr)
-        return "/bye"
-    except KeyboardInterrupt:
-        # It may have been meant for an answer that ended just before.
-        print("\nCtrl-C once more, Ctrl-D or /bye to quit", file=sys.stderr)
-    with suppress(EOFError):
-        return _read_line()
-    return "/bye"
-
-
-def _read_line() -> str:
-    with suppress(ImportError):  # not on Windows
-        import readline  # noqa: F401 - gives input() editing and history
-
-    if sys.stdout.isatty():
-        return input(">>> ").strip()
-    print(">>> ", end="", file=sys.stderr, flush=True)  # stdout is for answers
-    return input().strip()
-
-
-def _chat_turn(engine: Engine, conversation: Conversation, line: str) -> None:
-    conversation.ask(line)
-    try:
-        with _interruptible(engine):
-            finished = _stream(engine, _messages(conversation))
-    except FitError as error:
-        conversation.undo()
-        print(f"{error.message}; /clear begins a new conversation", file=sys.stderr)
-        return
-    answer = conversation.begin_answer()
-    conversation.extend(answer.id, finished.text)
-    conversation.finish(answer.id, "complete")
-    print()
-    _tell(finished)
-
-
-def _command(engine: Engine, conversation: Conversation, line: str) -> None:
-    match line.split():
-        case ["/help"]:
-            print(_CHAT_HELP, file=sys.stderr)
-        case ["/clear"]:
-            conversation.clear()
-            print("a new conversation", file=sys.stderr)
-        case ["/memory", ("on" | "off") as state]:
-            _switch_memory(engine, conversation, state == "on")
-        case ["/memory", *_]:
-            print(f"{report.title(engine)}; /memory on or off", file=sys.stderr)
-        case _:
-            print(f"unknown command {line}; /help lists them", file=sys.stderr)
-
-
-def _switch_memory(engine: Engine, conversation: Conversation, on: bool) -> None:
-    try:
-        engine.use_memory(on)
-    except EngramError as error:
-        print(error.message, file=sys.stderr)
-        return
-    conversation.clear()
-    print(report.title(engine), file=sys.stderr)

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
-from engram_local.errors import FormatError
+from engram_local.errors import FormatError, UnsupportedError
+from engram_local.llama.runtime import Backbone
 from engram_local.units import escape_control
 
 Message = Mapping[str, str]
@@ -39,6 +40,23 @@ class ChatTemplate:
             return str(self._formatter(messages=list(before)).prompt) + begun  # type: ignore[arg-type]
         except Exception as error:
             raise _template_error(error) from error
+
+
+def encode(backbone: Backbone, messages: Sequence[Message]) -> list[int]:
+    """Return the token ids of messages, by the template in the backbone's file.
+
+    Raises UnsupportedError if there is none.
+    """
+    if backbone.chat_template is None:
+        raise UnsupportedError(
+            f"{backbone.path} has no chat template",
+            hint="give the whole prompt yourself with --raw",
+        )
+    bos = backbone.bos
+    template = ChatTemplate(backbone.chat_template, bos=bos, eos=backbone.eos)
+    text = template.format(messages)
+    has_bos = bool(bos) and text.startswith(bos)
+    return backbone.tokenize(text, parse_special=True, add_special=not has_bos)
 
 
 def _is_begun(messages: Sequence[Message]) -> bool:

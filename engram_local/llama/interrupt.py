@@ -41,6 +41,14 @@ def requested() -> bool:
     return bool(_flag.value & _CAME)
 
 
+def request() -> None:
+    """Do as Ctrl-C does, from any thread: what native code computes or loads is ended.
+
+    Where none of it runs nothing happens, as each block begins anew.
+    """
+    _flag.value |= _CAME
+
+
 def abort_callback() -> int:
     """Return the address of a function that tells llama.cpp when to give up."""
     return int(_abort_callback().address)
@@ -49,9 +57,10 @@ def abort_callback() -> int:
 class deferred:
     """Keep Ctrl-C from Python while a block runs; then call Python's handler.
 
-    Does nothing outside the main thread, where Python handles no signals, and on
-    Windows, where a signal has a thread of its own. A class, and nothing looked up that
-    is not needed: as a generator it cost 100 us per token, between two decodes.
+    Does nothing outside the main thread, where Python handles no signals, and hears of
+    `request` only on Windows, where a signal has a thread of its own. A class, and
+    nothing looked up that is not needed: as a generator it cost 100 us per token,
+    between two decodes.
     """
 
     __slots__ = ("_before", "_is_main", "_start")
@@ -65,15 +74,17 @@ class deferred:
 
     def __enter__(self) -> None:
         main = threading.main_thread().ident
-        self._is_main = threading.get_ident() == main and not _NO_SIGNALS
+        self._is_main = threading.get_ident() == main
         if self._is_main:
             _flag.value = self._start
-            self._before = _set_handler(_handler_address())
+            if not _NO_SIGNALS:
+                self._before = _set_handler(_handler_address())
 
     def __exit__(self, *exc: object) -> None:
         if not self._is_main:
             return
-        _set_handler(self._before)
+        if not _NO_SIGNALS:
+            _set_handler(self._before)
         came, _flag.value = requested(), 0
         if came:
             handler = signal.getsignal(signal.SIGINT)

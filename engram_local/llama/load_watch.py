@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from engram_local.errors import Interrupted
 from engram_local.events import Progress
 from engram_local.llama import interrupt
 from engram_local.telemetry import measure_resources
@@ -53,10 +54,20 @@ class Arrival:
         self._count = count
         self._noted: tuple[float, Counters] | None = None
         self._start = count()
+        self._ended: Interrupted | None = None
 
     def note(self, part: float) -> None:
-        """Hear from llama.cpp, before each tensor, which part has been loaded."""
+        """Hear from llama.cpp, before each tensor, which part has been loaded.
+
+        Raises what `end` was called with.
+        """
         self._noted = part, self._count()
+        if self._ended is not None:
+            raise self._ended
+
+    def end(self, error: Interrupted) -> None:
+        """End the load at its next tensor; from the thread that calls `now`."""
+        self._ended = error
 
     def now(self) -> tuple[str, float]:
         """Return what is being done and its part, 0 to 1."""
@@ -83,7 +94,10 @@ def watched(n_bytes: int, progress: Progress | None) -> Iterator[Arrival]:
     def show() -> None:
         while not done.wait(_INTERVAL_S):
             if progress is not None:
-                progress(*arrival.now())
+                try:
+                    progress(*arrival.now())
+                except Interrupted as error:
+                    arrival.end(error)
 
     thread = threading.Thread(target=show, name="load watch", daemon=True)
     thread.start()

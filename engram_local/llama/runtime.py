@@ -351,19 +351,26 @@ def _load_model(
     modes = load_modes(native)
     params.lazy_mode, params.load_mode = modes.lazy_mode, modes.load_mode
     params.no_host = modes.no_host
-    model = None
+    model, is_ended = None, False
     with ExitStack() as stack:
         stack.callback(lambda: model and llama_cpp.llama_model_free(model))
         # A second Ctrl-C ends the process: nothing of ours is on the drive here.
         with interrupt.deferred(twice_ends=True), _reported(native, progress) as report:
 
             def on_progress(part: float, _user_data: object) -> bool:
-                report(part)
-                return not interrupt.requested()
+                nonlocal is_ended
+                try:
+                    report(part)
+                except Interrupted:  # nothing can be raised through llama.cpp
+                    is_ended = True
+                is_ended = is_ended or interrupt.requested()
+                return not is_ended
 
             callback = llama_cpp.llama_progress_callback(on_progress)
             params.progress_callback = callback
             model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
+        if is_ended:
+            raise Interrupted("the load was interrupted")
         if not model:
             raise _load_error(path)
         stack.pop_all()

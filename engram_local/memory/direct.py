@@ -120,6 +120,10 @@ class DirectTable:
         """Nothing of the table stays in memory."""
         return None if self._file.closed else 0
 
+    def resident_part(self, _begin: int, _end: int) -> float | None:
+        """Nothing of it."""
+        return None if self._file.closed else 0.0
+
     def close(self) -> None:
         """Close the file, if it is this table's own. Calling it twice is fine."""
         if self._owns_file:

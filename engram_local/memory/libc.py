@@ -3,7 +3,8 @@
 * SIGBUS: reading a mapped page that its file no longer has kills a process without a
   word. A compiled handler says what happened and exits with code 1. It covers our maps
   and llama.cpp's.
-* mincore: how much of a mapping is in memory; madvise on a mapping that is not ours.
+* cachestat, mincore: how much of a file is in memory; madvise on a mapping that is
+  not ours.
 * pread, advice, semaphores and an atomic counter, for compiled code that works without
   the GIL.
 
@@ -35,6 +36,7 @@ _MESSAGE = np.frombuffer(
     b"hint: restore the model or memory file and start again\n",
     np.uint8,
 )
+_CACHESTAT = 451  # the system call's number, the same on all processors but Alpha's
 _STDERR = 2
 _EXIT_CODE = 1
 
@@ -73,11 +75,25 @@ def _on_bus_error(_signal):  # type: ignore[no-untyped-def]  # pragma: no cover
     _exit(_EXIT_CODE)
 
 
+def cached_pages(descriptor: int, begin: int, n_bytes: int) -> int | None:
+    """Return how many pages of a part of a file are in memory, the partly meant too.
+
+    n_bytes > 0. None if the system cannot tell (cachestat is in Linux since 6.5), or
+    will not: the caller would have to own the file, or be allowed to write it.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    part = (ctypes.c_uint64 * 2)(begin, n_bytes)
+    counts = (ctypes.c_uint64 * 5)()  # in memory, dirty, being written, evicted (2)
+    arguments = (_CACHESTAT, descriptor, part, counts, 0)
+    return int(counts[0]) if _libc().syscall(*arguments) == 0 else None
+
+
 def resident_bytes(buffer: NDArray[np.uint8]) -> int | None:
     """Return how many bytes of a mapped buffer are in memory; None if unknown.
 
-    The answer is in whole pages. mincore answers "all" for files that the user may
-    not write, and is not asked then by the caller.
+    The answer is in whole pages. mincore answers "all" where `cached_pages` would say
+    nothing: page_cache.py does not ask it then.
     """
     if not sys.platform.startswith("linux") or not buffer.size:
         return None

@@ -14,7 +14,7 @@ from engram_local.events import MemoryKind
 from engram_local.memory.counters import Counters
 from engram_local.memory.module import NativeModule
 from engram_local.memory.read_ahead import ReadAhead
-from engram_local.memory.table import MmapTable
+from engram_local.memory.table import MmapTable, Table
 from engram_local.memory.verify import RowVerifier
 
 
@@ -52,6 +52,11 @@ class NativeMemory:
     def layer_ids(self) -> tuple[int, ...]:
         """Decoder layer that first uses the rows."""
         return self.module.layer_ids
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """The one in the file; none where llama.cpp has read it."""
+        return () if self._table is None else (self._table,)
 
     @property
     def resident_bytes(self) -> int | None:

@@ -1,4 +1,4 @@
-"""Pages of files that nobody needs in memory any more."""
+"""The page cache: how much of a file is in it, read a part into it, or free it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,61 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from engram_local.memory.libc import drop_mapped
+import numpy as np
+
+from engram_local.errors import TableError
+from engram_local.memory.libc import cached_pages, drop_mapped, resident_bytes
+from engram_local.units import MIB
 
 Ranges = list[tuple[int, int]]
 """Begin and end of parts of a file, in bytes."""
+
+_READ_BYTES = 16 * MIB
+
+
+def cached_bytes(path: Path, descriptor: int, begin: int, end: int) -> int | None:
+    """Return how much of a part of a file is in memory; None where nobody can tell.
+
+    In whole pages, so it may count a little of what lies around; touches no page.
+    descriptor: of the file, open for reading.
+    """
+    if begin >= end:
+        return 0
+    n_pages = cached_pages(descriptor, begin, end - begin)
+    if n_pages is not None:
+        return n_pages * mmap.PAGESIZE
+    return _mapped_bytes(descriptor, begin, end) if _is_ours(path, descriptor) else None
+
+
+def _is_ours(path: Path, descriptor: int) -> bool:
+    """Return whether mincore tells the truth; to others it says that all is there."""
+    if os.fstat(descriptor).st_uid == os.geteuid():
+        return True
+    return os.access(path, os.W_OK, effective_ids=True)
+
+
+def _mapped_bytes(descriptor: int, begin: int, end: int) -> int | None:
+    start = begin // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+    with mmap.mmap(
+        descriptor, end - start, access=mmap.ACCESS_READ, offset=start
+    ) as mapped:
+        return resident_bytes(np.frombuffer(mapped, np.uint8)[begin - start :])
+
+
+def read_through(path: Path, ranges: Ranges) -> Iterator[int]:
+    """Read parts of a file, so that they are in memory; yield bytes read after each
+    16 MiB. Raises TableError if they cannot be read.
+    """
+    buffer = memoryview(bytearray(_READ_BYTES))
+    try:
+        with open(path, "rb", buffering=0) as file:
+            for begin, end in ranges:
+                file.seek(begin)
+                while begin < end and (n := file.readinto(buffer[: end - begin])):
+                    begin += n
+                    yield n
+    except OSError as error:
+        raise TableError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def release(path: Path, ranges: Ranges) -> None:

@@ -21,6 +21,7 @@ from engram_local.memory.history import HISTORY_BYTES
 from engram_local.memory.module import MemoryModule
 from engram_local.memory.table import (
     Progress,
+    Table,
     gather_finite,
     open_tables,
     resident_bytes_of,
@@ -62,6 +63,11 @@ class ReferenceMemory:
     def layer_ids(self) -> tuple[int, ...]:
         """Decoder layers whose input the memory is added to."""
         return self.module.layer_ids
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """Of the layers, in their order."""
+        return self._tables
 
     @property
     def resident_bytes(self) -> int | None:

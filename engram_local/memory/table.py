@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from engram_local.errors import FitError, FormatError, TableError
 from engram_local.memory.direct import DirectFile, DirectTable
-from engram_local.memory.libc import resident_bytes
+from engram_local.memory.page_cache import cached_bytes
 from engram_local.memory.rows import decode_rows
 from engram_local.memory.table_file import check_size, open_file, row_starts
 from engram_local.spec import TableSpec
@@ -67,6 +67,9 @@ class Table(Protocol):
 
     def resident_bytes(self) -> int | None:
         """Return how much of the table is in memory now; None if unknown."""
+
+    def resident_part(self, begin: int, end: int) -> float | None:
+        """Return how much of some bytes of the table is in memory, 0 to 1."""
 
     def close(self) -> None:
         """Give the memory back. Calling it twice is fine."""
@@ -179,11 +182,20 @@ class MmapTable:
 
     def resident_bytes(self) -> int | None:
         """In whole pages, so it may count a little of the file around the table."""
-        # mincore answers "all of it" for a file that the user may not write.
-        if self._bytes is None or not os.access(self._path, os.W_OK):
+        return self._resident(0, self.spec.n_bytes)
+
+    def resident_part(self, begin: int, end: int) -> float | None:
+        """Of the pages that those bytes touch."""
+        resident = self._resident(begin, end)
+        first, last = self.spec.offset_bytes + begin, self.spec.offset_bytes + end
+        n_pages = -(-last // mmap.PAGESIZE) - first // mmap.PAGESIZE
+        return None if resident is None else resident / (n_pages * mmap.PAGESIZE)
+
+    def _resident(self, begin: int, end: int) -> int | None:
+        if self._bytes is None:
             return None
         start = self.spec.offset_bytes
-        return resident_bytes(self._bytes[start : start + self.spec.n_bytes])
+        return cached_bytes(self._path, self._file.fileno(), start + begin, start + end)
 
     def close(self) -> None:
         """Drop the view, then the mapping: the other order raises BufferError."""
@@ -224,6 +236,10 @@ class RamTable:
     def resident_bytes(self) -> int | None:
         """All of it."""
         return None if self._bytes is None else self._bytes.nbytes
+
+    def resident_part(self, _begin: int, _end: int) -> float | None:
+        """All of it."""
+        return None if self._bytes is None else 1.0
 
     def close(self) -> None:
         """Give the memory back."""

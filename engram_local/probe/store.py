@@ -11,7 +11,8 @@ import json
 import math
 import os
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass, replace
 from enum import StrEnum
 from functools import cache
@@ -105,16 +106,37 @@ def find_without_drive(
 
     None where there is none; files that are unfit are passed over.
     """
-    probes = []
-    for path in probe_path(identity, environ).parent.glob("*.json"):
-        try:
-            probe = _read_file(path)
-        except (OSError, ValueError):
-            continue
-        if _computer(probe.identity) == _computer(identity):
-            probes.append(probe)
-    newest = max(probes, key=lambda probe: probe.date, default=None)
+    newest = _newest(
+        probe
+        for probe in _stored(identity, environ)
+        if _computer(probe.identity) == _computer(identity)
+    )
     return newest and replace(newest, drive=None)
+
+
+def find_with_drive(
+    identity: Identity, environ: Mapping[str, str] = os.environ
+) -> Probe | None:
+    """Return the newest probe that measured the drive, whatever GPUs there were.
+
+    For who only asks about the drive and need not look at GPUs. None where there is
+    none; files that are unfit are passed over.
+    """
+    return _newest(
+        probe
+        for probe in _stored(identity, environ)
+        if probe.drive and replace(probe.identity, gpus=identity.gpus) == identity
+    )
+
+
+def _stored(identity: Identity, environ: Mapping[str, str]) -> Iterator[Probe]:
+    for path in probe_path(identity, environ).parent.glob("*.json"):
+        with suppress(OSError, ValueError):
+            yield _read_file(path)
+
+
+def _newest(probes: Iterable[Probe]) -> Probe | None:
+    return max(probes, key=lambda probe: probe.date, default=None)
 
 
 def _computer(identity: Identity) -> Identity:

@@ -129,8 +129,8 @@ class EvictTable:
 class Cancel:
     """End the request of this number, or do not begin it.
 
-    An answer ends with Finished, and what there is of it is kept; all else fails with
-    the code "interrupted".
+    An answer that was begun ends with Finished, and what there is of it is kept; all
+    else fails with the code "interrupted".
     """
 
 

@@ -14,8 +14,8 @@ import pytest
 from engram_local.bench import worker
 from engram_local.bench.turn import most, read_turn
 from engram_local.bench.worker import main, serve
-from engram_local.engine import Replay
 from engram_local.errors import FileError
+from engram_local.measuring import Replay
 from engram_local.telemetry import Usage
 from tests.cli.fakes import STATS
 

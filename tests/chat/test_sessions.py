@@ -223,3 +223,33 @@ def test_what_cannot_be_written_is_told_once_and_the_chat_goes_on(path: Path) ->
     assert len(lost) == 1 and "no longer" in lost[0].message
     assert session.is_lost
     assert texts(session.conversation) == ["Hi", "Hello", "And?", "more"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE sessions SET settings = '{'",
+        "UPDATE sessions SET settings = '{\"speed\": 1}'",
+        "UPDATE sessions SET leaf_id = 'none'",
+        "UPDATE messages SET stats = '[]'",
+        "UPDATE messages SET parent_id = 'none'",
+    ],
+)
+def test_a_session_that_was_changed_by_others_is_an_error(
+    change: str, store: SessionStore, path: Path
+) -> None:
+    session = begin(store, "Hi", "Hello")
+    with sqlite3.connect(path) as connection:
+        connection.execute(change)
+    connection.close()
+    with pytest.raises(SessionError, match="not as this program wrote it"):
+        store.load(session.id)
+
+
+def test_halves_of_characters_are_stored_as_question_marks(
+    store: SessionStore,
+) -> None:
+    session = begin(store, "a \udc80 b")
+    session.conversation.system = "\udc80"
+    found = store.load(session.id).conversation
+    assert (found.path()[0].text, found.system) == ("a ? b", "?")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from engram_local.cli import typed
 from engram_local.errors import EngramError, UsageError
 from engram_local.events import (
     Event,
@@ -44,6 +48,14 @@ class FakeEngine:
     prompts: list[Any] = field(default_factory=list)
     closed: bool = False
     memory: Any = None
+    can_leave_out_memory: bool = False
+    n_ctx: int = 1000
+    path: Path = Path(__file__)
+    """Must exist."""
+
+    settings: list[Any] = field(default_factory=list)
+    """Of each answer."""
+
     stats: MemoryStats = STATS
     _cancelled: bool = False
 
@@ -52,9 +64,14 @@ class FakeEngine:
         """Only the name is looked at."""
         return SimpleNamespace(name="fake \x1b[31mmodel")
 
-    def generate(self, prompt: Any) -> Iterator[Event]:
+    def encode(self, prompt: Any) -> list[int]:
+        """A word is a token."""
+        return [0] * sum(len(message["content"].split()) for message in prompt)
+
+    def generate(self, prompt: Any, *, settings: Any = None) -> Iterator[Event]:
         """Yield the script."""
         self.prompts.append(prompt)
+        self.settings.append(settings)
         self._cancelled = False
         if self.error is not None:
             raise self.error
@@ -74,8 +91,9 @@ class FakeEngine:
         self._cancelled = True
 
     def use_memory(self, on: bool) -> None:
-        """There is none."""
-        raise UsageError("this engine was opened without a memory")
+        """There is none, but where there is."""
+        if not self.can_leave_out_memory:
+            raise UsageError("this engine was opened without a memory")
 
     def __enter__(self) -> FakeEngine:
         return self
@@ -102,3 +120,22 @@ class FakeEngine:
             decode_s=0.25,
             memory=self.stats,
         )
+
+
+Open = Callable[..., FakeEngine]
+
+
+def terminal(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    """Let the user type `lines`, then end the input; ^C is Ctrl-C."""
+    todo = iter(lines)
+
+    def read_line(_prompt: str) -> str:
+        line = next(todo, None)
+        if line is None:
+            raise EOFError
+        if line == "^C":
+            raise KeyboardInterrupt
+        return line
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(typed, "_read_line", read_line)

@@ -5,48 +5,16 @@ from __future__ import annotations
 import io
 import json
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from engram_local.cli import main, options
-from engram_local.cli import run as run_command
+from engram_local.chat.sessions import default_path
+from engram_local.cli import main
 from engram_local.errors import FitError
-from tests.cli.fakes import STATS, FakeEngine
-
-Open = Callable[..., FakeEngine]
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Open:
-    """Put a scripted engine in place of the real one."""
-
-    def open_fake(**script: Any) -> FakeEngine:
-        engine = FakeEngine(**script)
-        monkeypatch.setattr(options, "open_engine", lambda *_: engine)
-        return engine
-
-    return open_fake
-
-
-def terminal(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
-    """Let the user type `lines`, then end the input."""
-    typed = iter(lines)
-
-    def read_line() -> str:
-        line = next(typed, None)
-        if line is None:
-            raise EOFError
-        if line == "^C":
-            raise KeyboardInterrupt
-        return line
-
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr(run_command, "_read_line", read_line)
+from tests.cli.fakes import STATS, FakeEngine, Open, terminal
 
 
 def test_answer_goes_to_stdout_and_timing_to_stderr(
@@ -220,55 +188,22 @@ def test_debug_shows_the_traceback_and_keeps_the_exit_code(
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_chat_keeps_what_was_said(
-    fake: Open, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_one_shot_use_leaves_sessions_alone(
+    fake: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake()
+    assert main(["run", "-p", "Hi"]) == 0
+    monkeypatch.setattr("sys.stdin", io.StringIO("from a pipe"))
+    assert main(["run"]) == 0
+    assert not default_path().exists()
+
+
+@pytest.mark.parametrize("flags", [["-C"], ["--session", "12"]])
+def test_a_session_is_gone_on_with_in_a_chat_only(
+    flags: list[str], fake: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = fake()
-    terminal(monkeypatch, "Hi", "", "And?")
-    assert main(["run"]) == 0
-    assert [len(prompt) for prompt in engine.prompts] == [1, 3]
-    assert engine.prompts[1][1] == {"role": "assistant", "content": "Hello world"}
-    out, err = capsys.readouterr()
-    assert out == "Hello world\nHello world\n"
-    assert "\x1b" not in err
-
-
-def test_chat_needs_ctrl_c_twice_to_quit(
-    fake: Open, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    engine = fake()
-    terminal(monkeypatch, "^C", "Hi", "^C", "^C", "never read")
-    assert main(["run"]) == 130
-    assert len(engine.prompts) == 1
-    assert "once more" in capsys.readouterr().err
-
-
-def test_chat_commands(
-    fake: Open, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    engine = fake()
-    terminal(monkeypatch, "Hi", "/clear", "/memory off", "/what", "/help", "Hi", "/bye")
-    assert main(["run"]) == 0
-    assert [len(prompt) for prompt in engine.prompts] == [1, 1]
-    err = capsys.readouterr().err
-    assert "opened without a memory" in err
-    assert "unknown command /what" in err
-    assert "/bye            quit" in err
-
-
-def test_chat_survives_a_full_context(
-    fake: Open, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fake(error=FitError("the prompt is 9 tokens, the context holds 8"))
-    terminal(monkeypatch, "Hi", "Hi")
-    assert main(["run"]) == 0
-    assert capsys.readouterr().err.count("/clear begins a new conversation") == 2
-
-
-def test_chat_ctrl_c_ends_the_answer_only(
-    fake: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = fake(words=["one", " two", " three"], interrupt_after=1)
-    terminal(monkeypatch, "Count", "Go on")
-    assert main(["run"]) == 0
-    assert engine.prompts[1][1]["content"] == "one"
+    assert main(["run", "-p", "Hi", *flags]) == 2
+    monkeypatch.setattr("sys.stdin", io.StringIO("from a pipe"))
+    assert main(["run", *flags]) == 2
+    assert engine.prompts == []

@@ -19,6 +19,16 @@ def test_messages_become_a_prompt_that_waits_for_an_answer() -> None:
     assert text == "<|user|>Hi</s><|assistant|>"
 
 
+def test_an_answer_that_was_begun_stays_open() -> None:
+    template = ChatTemplate(TEMPLATE, bos="<s>", eos="</s>")
+    asked = {"role": "user", "content": "Hi"}
+    begun = {"role": "assistant", "content": "Hello, I"}
+    wanted = "<|user|>Hi</s><|assistant|>Hello, I"
+    assert template.format([asked, begun]) == wanted
+    more = template.format([asked, begun, asked])
+    assert more == "<|user|>Hi</s><|assistant|>Hello, I</s><|user|>Hi</s><|assistant|>"
+
+
 @pytest.mark.parametrize(
     "template",
     [

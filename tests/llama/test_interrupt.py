@@ -167,3 +167,29 @@ def test_what_llama_asks_needs_no_handler() -> None:
         [sys.executable, "-c", ABORT_ONLY], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["_should_abort"]
+
+
+def test_another_thread_does_as_ctrl_c_does() -> None:
+    with pytest.raises(KeyboardInterrupt), interrupt.deferred():
+        thread = threading.Thread(target=interrupt.request)
+        thread.start()
+        thread.join()
+        assert interrupt.requested() and should_abort()
+    assert not should_abort()
+
+
+def test_a_request_while_nothing_runs_ends_nothing() -> None:
+    interrupt.request()
+    with interrupt.deferred():
+        assert not interrupt.requested() and not should_abort()
+
+
+def test_who_ignores_ctrl_c_is_not_told_of_a_request() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupt.deferred():
+            interrupt.request()
+            assert should_abort()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not should_abort()

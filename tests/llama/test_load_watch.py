@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
+from engram_local.errors import Interrupted
 from engram_local.llama import interrupt, load_watch
 from engram_local.llama.load_watch import Arrival, Counters, watched
 from engram_local.units import MIB
@@ -103,3 +105,13 @@ def test_this_process_is_counted(tmp_path: Path) -> None:
     after = load_watch.count()
     assert after.read_bytes - before.read_bytes >= data.size
     assert after.own_bytes - before.own_bytes >= own.size - MIB
+
+
+def test_who_is_shown_it_can_end_it() -> None:
+    def end(what: str, part: float) -> None:
+        raise Interrupted("enough")
+
+    with pytest.raises(Interrupted, match="enough"), watched(1000, end) as arrival:
+        for _ in range(1000):
+            arrival.note(0.5)
+            time.sleep(0.01)

@@ -17,6 +17,7 @@ import engram_local
 from engram_local.kernels import kernel, pointer
 from engram_local.memory.libc import (
     SEMAPHORE_BYTES,
+    cached_pages,
     errno,
     fetch_add,
     pread,
@@ -84,6 +85,21 @@ def test_pages_in_memory_are_counted(tmp_path: Path) -> None:
         assert resident_bytes(across) == 2 * mmap.PAGESIZE
         del pages, inside, across
         mapped.close()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
+def test_pages_of_a_file_are_counted_without_mapping_it(tmp_path: Path) -> None:
+    path = tmp_path / "pages.bin"
+    path.write_bytes(bytes(4 * mmap.PAGESIZE))
+    with open(path, "rb") as file:
+        counts = [
+            cached_pages(file.fileno(), begin, n_bytes)
+            for begin, n_bytes in ((0, 4 * mmap.PAGESIZE), (7, 2), (4095, 2))
+        ]
+    if counts[0] is None:
+        pytest.skip("this system has no cachestat")
+    assert counts == [4, 1, 2]
+    assert cached_pages(-1, 0, 1) is None
 
 
 def test_nothing_has_no_pages() -> None:

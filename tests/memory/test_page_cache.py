@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from engram_local.bench.eviction import Region, cached_bytes, read_through
+from engram_local.errors import TableError
+from engram_local.memory import page_cache
 from engram_local.memory.page_cache import mappings, release
 from engram_local.units import MIB
 from tests.page_cache import comes_true, evict
@@ -110,3 +112,31 @@ def test_a_mapping_is_found_whatever_its_file_is_called(
         for called in (path, link):
             ((_, offset, n_bytes),) = mappings(called)
             assert (offset, n_bytes) == (0, 2 * PAGE)
+
+
+@pytest.mark.parametrize("has_cachestat", [True, False])
+def test_what_was_read_is_in_memory_and_nothing_else(
+    file: Path, has_cachestat: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_cachestat:  # before Linux 6.5
+        monkeypatch.setattr(page_cache, "cached_pages", lambda *_: None)
+
+    def attempt() -> bool:
+        evict(file)
+        done = list(page_cache.read_through(file, [(PAGE, 3 * PAGE), (MIB, MIB + 5)]))
+        assert sum(done) == 2 * PAGE + 5
+        with open(file, "rb") as opened:
+            parts = [
+                page_cache.cached_bytes(file, opened.fileno(), *part)
+                for part in ((PAGE, 3 * PAGE), (MIB + 1, MIB + 2), (9, 9))
+            ]
+            end = page_cache.cached_bytes(file, opened.fileno(), 3 * MIB, 4 * MIB)
+        assert end == 0
+        return parts == [2 * PAGE, PAGE, 0]
+
+    assert comes_true(attempt)
+
+
+def test_a_file_that_cannot_be_read_is_a_table_error(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="cannot be read"):
+        list(page_cache.read_through(tmp_path / "none", [(0, 1)]))

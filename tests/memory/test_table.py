@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engram_local.errors import TableError
+from engram_local.memory import page_cache
 from engram_local.memory.rows import encode_rows
 from engram_local.memory.table import Table, open_table
 from engram_local.spec import MEMORY_TYPES, RowType, TableSpec
@@ -182,14 +186,37 @@ def test_a_mapped_table_counts_the_pages_in_memory(path: Path) -> None:
     table.close()
 
 
-@pytest.mark.skipif(not hasattr(mmap, "MADV_RANDOM"), reason="no madvise here")
-def test_residency_of_a_file_that_may_not_be_written_is_unknown(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
+@pytest.mark.parametrize("has_cachestat", [True, False])
+def test_residency_is_unknown_to_those_whom_the_system_would_not_tell(
+    path: Path,
+    has_cachestat: bool,
+    as_nobody: Callable[[], AbstractContextManager[None]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    table = open_table(path, write_table(path), "mmap")
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    assert table.resident_bytes() is None
+    if not has_cachestat:  # before Linux 6.5
+        monkeypatch.setattr(page_cache, "cached_pages", lambda *_: None)
+    table = open_table(Path(path.name), write_table(path), "mmap")
+    gather(table, list(range(N_ROWS)))
+    assert table.resident_part(0, 100) == 1.0
+    if os.geteuid() == 0:
+        path.chmod(0o444)
+        with as_nobody():
+            assert table.resident_bytes() is None
+            assert table.resident_part(0, 100) is None
     table.close()
+
+
+@pytest.mark.parametrize("begin", [0, 4096, 9000])
+def test_a_part_of_a_table_is_resident_as_its_tier_says(
+    path: Path, tier: str, begin: int
+) -> None:
+    table = open_table(path, write_table(path), tier)
+    gather(table, list(range(N_ROWS)))
+    wanted = 0.0 if tier == "direct" else 1.0
+    assert table.resident_part(begin, begin + 5000) == wanted
+    table.close()
+    assert table.resident_part(begin, begin + 5000) is None
 
 
 def test_a_drive_that_fails_while_reading_is_a_table_error(

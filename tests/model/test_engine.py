@@ -312,3 +312,16 @@ def test_ctrl_c_in_a_decode_keeps_the_conversation(
     again = finish(engine, WHALE)
     assert again.n_cached == again.n_prompt - 1
     assert again.token_ids == wanted
+
+
+def test_progress_can_end_a_load(quantized: Path) -> None:
+    parts: list[float] = []
+
+    def end(what: str, part: float) -> None:
+        parts.append(part)
+        if part > 0.5:
+            raise Interrupted("enough")
+
+    with pytest.raises(Interrupted, match="the load was interrupted"):
+        Engine.open(quantized, memory=None, progress=end)
+    assert 0.5 < parts[-1] < 1.0

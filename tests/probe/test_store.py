@@ -15,6 +15,7 @@ from engram_local.probe import store
 from engram_local.probe.store import (
     as_json,
     find_probe,
+    find_with_drive,
     find_without_drive,
     here,
     probe_path,
@@ -91,6 +92,20 @@ def test_another_drive_of_the_computer_tells_all_but_the_drive(
 def test_another_computer_tells_nothing(environ: dict[str, str], other: Any) -> None:
     save_probe(PROBE, environ)
     assert find_without_drive(other, environ) is None
+
+
+def test_a_drive_is_found_whatever_gpus_there_were(environ: dict[str, str]) -> None:
+    without_gpus = replace(IDENTITY, gpus=())
+    assert find_with_drive(without_gpus, environ) is None
+    save_probe(PROBE, environ)
+    assert find_with_drive(without_gpus, environ) == PROBE
+    newer = replace(PROBE, identity=without_gpus, date="2027-01-01")
+    save_probe(newer, environ)
+    assert find_with_drive(IDENTITY, environ) == newer
+    save_probe(replace(newer, drive=None), environ)
+    assert find_with_drive(IDENTITY, environ) == PROBE
+    other = replace(IDENTITY, device="/dev/y")
+    assert find_with_drive(other, environ) is None
 
 
 def test_unfit_files_are_passed_over(environ: dict[str, str]) -> None:

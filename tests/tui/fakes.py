@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from engram_local import __version__
 from engram_local.errors import EngramError, WorkerLostError
@@ -110,10 +111,14 @@ class Answer:
     n_left_out: int = 0
 
 
+Reply = Sequence[Event] | Callable[[Any], Sequence[Event]]
+
+
 class FakeEngine:
     """An EnginePort. `requests` holds what it was asked.
 
-    replies: what is said to requests of other classes, in place of nothing.
+    replies: what is said to requests of other classes, in place of nothing; may depend
+    on the request.
     """
 
     pid: int | None = None
@@ -124,7 +129,7 @@ class FakeEngine:
         model: ModelInfo = MODEL,
         open_error: EngramError | None = None,
         loads_until: asyncio.Event | None = None,
-        replies: dict[type[Request], Sequence[Event]] | None = None,
+        replies: dict[type[Request], Reply] | None = None,
     ) -> None:
         self.requests: list[Request] = []
         self.log: deque[str] = deque(maxlen=500)
@@ -179,7 +184,8 @@ class FakeEngine:
                     self._model, memory=memory if request.memory else None
                 )
                 yield self._memory_changed()
-        for event in self._replies.get(type(request), ()):
+        reply = self._replies.get(type(request), ())
+        for event in reply(request) if callable(reply) else reply:
             yield event
 
     async def _open(self) -> AsyncIterator[Event]:

@@ -163,3 +163,9 @@ EVENTS: tuple[Event, ...] = (
     Done(),
     Failed(code="bad-file", exit_code=3, message="gone", hint=None),
 )
+
+
+def say(text: str) -> Generate:
+    """Return a request that fakes do what it says."""
+    message = ChatMessage(role="user", content=text)
+    return Generate(messages=(message,), settings=Settings())

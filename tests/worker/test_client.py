@@ -16,10 +16,10 @@ import pytest
 
 from engram_local.errors import EngramError, WorkerLostError
 from engram_local.events import Finished, TextChunk
-from engram_local.settings import Settings
 from engram_local.worker import client as module
 from engram_local.worker.client import EngineClient, EnginePort
-from engram_local.worker.protocol import ChatMessage, Event, Generate
+from engram_local.worker.protocol import Event
+from tests.worker.samples import say
 
 ROOT = Path(__file__).parents[2]
 FAKE = (sys.executable, "-m", "tests.worker.fake_child")
@@ -32,12 +32,6 @@ BIG = "ä\n" * 200_000
 def fake_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake is a module of the tests."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
-
-
-def say(text: str) -> Generate:
-    """Return a request that the fake does what it says."""
-    message = ChatMessage(role="user", content=text)
-    return Generate(messages=(message,), settings=Settings())
 
 
 async def texts(engine: EnginePort, text: str) -> list[str]:

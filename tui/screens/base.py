@@ -8,6 +8,8 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widgets import Footer
 
+from engram_local.errors import EngramError, Interrupted
+from engram_local.units import escape_control
 from tui.engine_link import EngineLink
 from tui.widgets.status_line import StatusLine
 from tui.widgets.tab_line import TabLine
@@ -28,6 +30,16 @@ class AppScreen(Screen[None]):
     def link(self) -> EngineLink:
         """The engine."""
         return self.engram.link
+
+    def tell(self, text: str) -> None:
+        """Show a sentence for a moment."""
+        self.notify(escape_control(text), markup=False)
+
+    def tell_error(self, error: EngramError) -> None:
+        """Show what went wrong; nothing if the user stopped it."""
+        if error.code != Interrupted.code:
+            text = "\n".join(filter(None, (error.message, error.hint)))
+            self.notify(escape_control(text), severity="error", markup=False)
 
     def compose(self) -> ComposeResult:
         yield TabLine(self.engram.tabs(self))
