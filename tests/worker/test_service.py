@@ -177,7 +177,7 @@ def test_a_model_is_described(served: Served) -> None:
     assert loading == Loading(what="loading the model", part=0.5)
     assert isinstance(opened, Opened) and isinstance(status, Status)
     model = opened.model
-    assert (model.name, model.n_layers, model.n_ctx_train) == ("fake", 30, 2048)
+    assert (model.name, model.n_layers, model.n_ctx_train) == ("a", 30, 2048)
     assert (model.memory, model.memory_on, model.notes) == (None, False, ("a note",))
 
 
