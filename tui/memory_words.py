@@ -14,6 +14,10 @@ FIXED_TIER = (
     "The tier of a model's own table is chosen when the model is loaded: start again "
     "with --memory-tier ram or mmap."
 )
+NEW_SEQUENCE = (
+    "Its rows cannot be told any more: the engine has begun a new sequence since, with "
+    "another memory, on or off, or for a comparison. The next answer has rows again."
+)
 PART_OF_MODEL = (
     "The table is part of this model: llama.cpp gathers its rows, and it cannot be "
     "left out."
@@ -89,8 +93,8 @@ def last_stall_text(finished: Finished | None) -> str:
         return ""
     stall = finished.memory.stall
     return (
-        f"last answer: p50 {stall.p50_ms:.2f} · p95 {stall.p95_ms:.2f} · "
-        f"max {stall.max_ms:.2f} ms"
+        f"last answer: p50 {stall.p50_ms:.3f} · p95 {stall.p95_ms:.3f} · "
+        f"max {stall.max_ms:.3f} ms"
     )
 
 

@@ -52,7 +52,7 @@ def test_readiness_in_words() -> None:
 def test_stalls_of_an_answer_in_words() -> None:
     assert last_stall_text(None) == ""
     assert last_stall_text(replace(finished("A"), memory=None)) == ""
-    assert last_stall_text(finished("A")).startswith("last answer: p50 0.04 · p95")
+    assert last_stall_text(finished("A")).startswith("last answer: p50 0.040 · p95")
 
 
 def test_what_was_read_in_words() -> None:
