@@ -47,7 +47,7 @@ def why_no_gates(trace: AnswerTrace | None, kind: MemoryKind | None) -> str | No
     kind: of the memory that is loaded.
     """
     if trace is None or not trace.tokens:
-        return "There is no answer yet: ask something in the chat (F2)."
+        return "There is no answer of the chat to show: F2, and ask something."
     if any(token.gates for token in trace.tokens):
         return None
     if kind == "native":

@@ -26,15 +26,14 @@ PART_OF_MODEL = (
 
 def about_memory(memory: MemoryInfo, is_on: bool) -> str:
     """Return one line: what is loaded, where it lies, how large it is."""
-    kind = "a file of its own" if memory.kind == "attached" else "the model's own table"
     parts = (
         escape_control(memory.name),
         "on" if is_on else "OFF",
         f"tier {memory.tier}",
-        kind,
+        *(["the model's own table"] if memory.kind == "native" else []),
         f"{format_count(memory.n_rows)} rows of {memory.row_bytes} B, "
         f"{format_bytes(memory.table_bytes)}",
-        f"{memory.rows_per_token} rows per token",
+        f"{memory.rows_per_token} per token",
     )
     return " · ".join(parts)
 

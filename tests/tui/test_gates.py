@@ -30,8 +30,8 @@ def test_the_spread_leaves_out_what_is_far_off() -> None:
 
 
 def test_there_is_a_reason_where_nothing_is_tinted() -> None:
-    assert "no answer yet" in str(why_no_gates(None, "attached"))
-    assert "no answer yet" in str(why_no_gates(trace_of(), "attached"))
+    assert "no answer of the chat" in str(why_no_gates(None, "attached"))
+    assert "no answer of the chat" in str(why_no_gates(trace_of(), "attached"))
     assert "llama.cpp" in str(why_no_gates(trace_of(()), "native"))
     assert "without a memory" in str(why_no_gates(trace_of(()), "attached"))
     assert why_no_gates(trace_of((), (0.5, 0.5)), "attached") is None

@@ -187,7 +187,7 @@ def test_another_models_answer_is_forgotten() -> None:
         engine._model = replace(MODEL, path="/models/other.gguf")
         await app.link.open(Open(model="other", memory=None, settings=Settings()))
         await settle(pilot)
-        assert "no answer yet" in legend(app)
+        assert "no answer of the chat" in legend(app)
         assert app.screen.query_one(HeatText).render_line(0).text.strip() == ""
 
     drive(engine, act)
@@ -288,7 +288,7 @@ def test_before_the_first_answer_there_is_a_sentence() -> None:
     engine = engine_of()
 
     async def act(app: EngramApp, pilot: Pilot[int]) -> None:
-        assert "no answer yet" in legend(app)
+        assert "no answer of the chat" in legend(app)
         assert asked(engine, TraceAnswer) == []
 
     drive(engine, act, asks=False)

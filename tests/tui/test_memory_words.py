@@ -24,8 +24,7 @@ from tui.state import EngineState
 
 def test_a_memory_in_one_line() -> None:
     assert about_memory(MEMORY, True) == (
-        "wordnet · on · tier mmap · a file of its own · 40,000 rows of 200 B, 7.6 MiB"
-        " · 8 rows per token"
+        "wordnet · on · tier mmap · 40,000 rows of 200 B, 7.6 MiB · 8 per token"
     )
     native = replace(MEMORY, name="\x1b[2J", kind="native")
     assert about_memory(native, False).startswith("\\x1b[2J · OFF · ")
