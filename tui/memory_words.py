@@ -24,7 +24,7 @@ PART_OF_MODEL = (
 )
 
 
-def about_memory(memory: MemoryInfo, is_on: bool) -> str:
+def about_memory(memory: MemoryInfo, is_on: bool, is_answering: bool = False) -> str:
     """Return one line: what is loaded, where it lies, how large it is."""
     parts = (
         escape_control(memory.name),
@@ -34,6 +34,7 @@ def about_memory(memory: MemoryInfo, is_on: bool) -> str:
         f"{format_count(memory.n_rows)} rows of {memory.row_bytes} B, "
         f"{format_bytes(memory.table_bytes)}",
         f"{memory.rows_per_token} per token",
+        *(["answering, gates follow"] if is_answering else []),
     )
     return " · ".join(parts)
 

@@ -26,6 +26,7 @@ def test_a_memory_in_one_line() -> None:
     assert about_memory(MEMORY, True) == (
         "wordnet · on · tier mmap · 40,000 rows of 200 B, 7.6 MiB · 8 per token"
     )
+    assert about_memory(MEMORY, True, True).endswith(" · answering, gates follow")
     native = replace(MEMORY, name="\x1b[2J", kind="native")
     assert about_memory(native, False).startswith("\\x1b[2J · OFF · ")
     assert "the model's own table" in about_memory(native, False)

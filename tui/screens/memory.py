@@ -140,7 +140,9 @@ class MemoryScreen(AppScreen):
         self.query_one("#about").display = sentence is None
         memory = None if state.model is None else state.model.memory
         if memory is not None:
-            self._write("about", [words.about_memory(memory, state.memory_on)])
+            is_busy = state.phase == "busy"
+            about = words.about_memory(memory, state.memory_on, is_busy)
+            self._write("about", [about])
             self._draw_numbers(state, memory)
         self._follow_answer(state)
 
