@@ -126,6 +126,63 @@ KEYS = (
         does="Compare: stop the answer",
         show=True,
     ),
+    Key(
+        id="models.rescan",
+        keys="r",
+        label="Look again",
+        does="Models: look for models again",
+        show=True,
+    ),
+    Key(
+        id="models.path",
+        keys="p",
+        label="File",
+        does="Models: type the path of any GGUF",
+        show=True,
+    ),
+    Key(
+        id="size.export",
+        keys="ctrl+o",
+        label="Export",
+        does="Size: write the report into a file",
+        show=True,
+        priority=True,
+    ),
+    Key(
+        id="size.copy",
+        keys="ctrl+y",
+        label="Copy command",
+        does="Size: copy the command that runs the model so",
+        show=True,
+    ),
+    Key(
+        id="size.look",
+        keys="ctrl+l",
+        label="Look again",
+        does="Size: look at this computer again",
+        show=True,
+    ),
+    Key(
+        id="logs.filter",
+        keys="slash",
+        label="Filter",
+        does="Logs: show the lines that contain a word",
+        show=True,
+    ),
+    Key(
+        id="logs.copy",
+        keys="y",
+        label="Copy",
+        does="Logs: copy the lines that are shown",
+        show=True,
+    ),
+    Key(
+        id="logs.clear",
+        keys="x",
+        label="Clear",
+        does="Logs: show only what comes from now on",
+        show=True,
+    ),
 )
 """All but those that show a screen, which modes.py adds."""
 
