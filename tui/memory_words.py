@@ -7,6 +7,7 @@ from pathlib import PurePath
 from engram_local.events import Finished
 from engram_local.units import escape_control, format_bytes, format_count
 from engram_local.worker.protocol import Loading, MemoryInfo, ModelInfo, Status
+from tui.engine_words import why_no_engine
 from tui.state import EngineState
 
 NO_STALLS = "llama.cpp waits for these rows inside its graph: how long is not known."
@@ -41,10 +42,8 @@ def about_memory(memory: MemoryInfo, is_on: bool, is_answering: bool = False) ->
 
 def nothing_to_see(state: EngineState) -> str | None:
     """Return why there is nothing to show, and what to do; None if there is."""
-    if state.phase == "lost":
-        return "The engine ended. F9 starts it again; F8 shows its log."
-    if state.model is None:
-        return "No model is loaded yet."
+    if state.model is None or state.phase == "lost":
+        return why_no_engine(state)
     if state.model.memory is None:
         return _no_memory(state.model)
     return None

@@ -9,6 +9,7 @@ import pytest
 from engram_local.units import GIB
 from engram_local.worker.protocol import Loading
 from tests.tui.fakes import MEMORY, MODEL, STATUS, finished
+from tui.engine_words import why_no_engine
 from tui.memory_words import (
     about_memory,
     last_stall_text,
@@ -33,9 +34,7 @@ def test_a_memory_in_one_line() -> None:
 
 
 def test_there_is_always_something_to_do() -> None:
-    lost = EngineState(phase="lost", model=MODEL)
-    assert "F9" in str(nothing_to_see(lost))
-    assert nothing_to_see(EngineState()) == "No model is loaded yet."
+    assert nothing_to_see(EngineState()) == why_no_engine(EngineState())
     assert nothing_to_see(EngineState(phase="ready", model=MODEL)) is None
     bare = replace(MODEL, memory=None, memories=("/a/one.gguf",))
     sentence = str(nothing_to_see(EngineState(phase="ready", model=bare)))
