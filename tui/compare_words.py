@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from engram_local.chat.conversation import ChatMessage
 from engram_local.events import Finished
+from engram_local.settings import Settings
 from engram_local.units import escape_control, format_count
+from engram_local.worker.protocol import Compare, Generate
 from tui.state import EngineState
 
 
@@ -26,6 +31,29 @@ def cannot_compare(state: EngineState) -> str | None:
             "would be another model, not this one without a memory."
         )
     return None
+
+
+def question_of(asked: Generate | None) -> str:
+    """Return the newest question of a chat in one line; empty if there is none."""
+    messages = () if asked is None else asked.messages
+    questions = [one.content for one in messages if one.role == "user"]
+    return " ".join(questions[-1].split()) if questions else ""
+
+
+def comparison(
+    question: str, seed: int, asked: Generate | None, settings: Settings
+) -> Compare:
+    """Return the request to answer a question twice, apart from what was said before.
+
+    With the system prompt and the settings of the chat's newest question, if there is
+    one, else with `settings`.
+    """
+    before = () if asked is None else asked.messages
+    system = tuple(one for one in before[:1] if one.role == "system")
+    return Compare(
+        messages=(*system, ChatMessage(role="user", content=question)),
+        settings=replace(settings if asked is None else asked.settings, seed=seed),
+    )
 
 
 def finished_text(finished: Finished) -> str:

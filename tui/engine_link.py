@@ -49,6 +49,8 @@ class EngineLink:
         self.state = EngineState()
         self.changed: Signal[EngineState] = Signal(owner, "engine-changed")
         self.logged: Signal[str] = Signal(owner, "engine-logged")
+        self.asked: Generate | None = None
+        """The newest question of the chat, and how it was to be answered."""
         self.log: deque[str] = deque(maxlen=_LOG_LINES)
         """The newest lines of the log, of ended processes too; oldest first."""
         self._make_port = make_port
@@ -91,6 +93,8 @@ class EngineLink:
         """
         if self._port is None:
             raise self.state.error or WorkerLostError("the engine is not running")
+        if isinstance(request, Generate):
+            self.asked = request
         self._begin(request)
         try:
             async for event in self._port.ask(request):

@@ -94,6 +94,23 @@ def last_stall_text(finished: Finished | None) -> str:
     )
 
 
+def rows_needed(state: EngineState) -> tuple[float | None, str]:
+    """Return rows per second, and when that was; None if it is not known.
+
+    An answer that took less than a quarter of a second has its mean in place of a peak.
+    """
+    status, finished, model = state.status, state.finished, state.model
+    if state.phase == "busy" and status is not None and status.rows_per_s is not None:
+        return status.rows_per_s, "now"
+    if state.peak_rows_per_s is not None:
+        return state.peak_rows_per_s, "at the peak of the last answer"
+    if finished is None or finished.memory is None or finished.tokens_per_s is None:
+        return None, ""
+    assert model is not None and model.memory is not None
+    rows_per_s = finished.tokens_per_s * model.memory.rows_per_token
+    return rows_per_s, "on average in the last answer"
+
+
 def rows_read_text(status: Status | None) -> str:
     """Return what was read since the model was opened."""
     if status is None:

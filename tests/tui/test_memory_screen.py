@@ -17,11 +17,13 @@ from engram_local.events import TokenTrace
 from engram_local.settings import Settings
 from engram_local.worker.protocol import (
     ChooseMemory,
+    Compare,
     EvictTable,
     ExplainToken,
     Generate,
     LookAtTable,
     ModelInfo,
+    Open,
     Request,
     TraceAnswer,
     UseMemory,
@@ -124,7 +126,7 @@ def test_the_last_answer_is_shown_with_its_gates() -> None:
 
 
 def test_a_newer_answer_replaces_it() -> None:
-    engine = engine_of()
+    engine = engine_of(Answer(), Answer(chunks=("Another",)))
 
     async def act(app: EngramApp, pilot: Pilot[int]) -> None:
         await pilot.press("end")
@@ -132,6 +134,34 @@ def test_a_newer_answer_replaces_it() -> None:
         await settle(pilot)
         assert len(asked(engine, TraceAnswer)) == 2
         assert app.screen.query_one(HeatText).cursor == 0
+
+    drive(engine, act)
+
+
+def test_after_a_comparison_the_chats_answer_is_still_shown() -> None:
+    engine = engine_of()
+
+    async def act(app: EngramApp, pilot: Pilot[int]) -> None:
+        request = Compare(messages=QUESTION.messages, settings=QUESTION.settings)
+        async for _ in app.link.ask(request):
+            pass
+        await settle(pilot)
+        assert len(asked(engine, TraceAnswer)) == 1
+        heat = app.screen.query_one(HeatText)
+        assert heat.render_line(0).text.startswith("A dodecahedron")
+
+    drive(engine, act)
+
+
+def test_another_models_answer_is_forgotten() -> None:
+    engine = engine_of()
+
+    async def act(app: EngramApp, pilot: Pilot[int]) -> None:
+        engine._model = replace(MODEL, path="/models/other.gguf")
+        await app.link.open(Open(model="other", memory=None, settings=Settings()))
+        await settle(pilot)
+        assert "no answer yet" in legend(app)
+        assert app.screen.query_one(HeatText).render_line(0).text.strip() == ""
 
     drive(engine, act)
 
@@ -348,7 +378,7 @@ def test_the_table_is_looked_at_while_nothing_else_is_done() -> None:
 
 
 def test_a_screen_that_is_not_shown_asks_nothing() -> None:
-    engine = engine_of()
+    engine = engine_of(Answer(), Answer(chunks=("Another",)))
 
     async def act(app: EngramApp, pilot: Pilot[int]) -> None:
         await pilot.press("f2")

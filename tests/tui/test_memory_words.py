@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from engram_local.units import GIB
 from engram_local.worker.protocol import Loading
 from tests.tui.fakes import MEMORY, MODEL, STATUS, finished
@@ -13,6 +15,7 @@ from tui.memory_words import (
     nothing_to_see,
     progress_text,
     ready_text,
+    rows_needed,
     rows_read_text,
     tier_costs,
 )
@@ -55,6 +58,19 @@ def test_stalls_of_an_answer_in_words() -> None:
 def test_what_was_read_in_words() -> None:
     assert rows_read_text(None) == ""
     assert rows_read_text(STATUS) == "912 rows, 178.1 KiB since the model was loaded"
+
+
+def test_rows_per_second_are_those_of_now_or_of_the_last_answer() -> None:
+    idle = EngineState(phase="ready", model=MODEL)
+    assert rows_needed(idle) == (None, "")
+    answered = replace(idle, finished=finished("one two three"))
+    need, when = rows_needed(answered)
+    assert need == pytest.approx(8 * 41)
+    assert when == "on average in the last answer"
+    peaked = replace(answered, peak_rows_per_s=400.0)
+    assert rows_needed(peaked) == (400.0, "at the peak of the last answer")
+    busy = replace(peaked, phase="busy", status=STATUS)
+    assert rows_needed(busy) == (329.6, "now")
 
 
 def test_progress_in_words() -> None:

@@ -78,6 +78,8 @@ class MemoryScreen(AppScreen):
         self._trace: AnswerTrace | None = None
         self._traced: Finished | None = None
         """The answer that the trace is of, or was asked for."""
+        self._model_path: str | None = None
+        """Of the model whose answer is shown."""
         self._is_spread = False
         self._explained: int | None = None
         """The token whose rows are shown, or are asked for."""
@@ -151,10 +153,8 @@ class MemoryScreen(AppScreen):
             else [words.last_stall_text(state.finished), words.ready_text(status)]
         )
         self._write("stalls", stalls)
-        is_busy = state.phase == "busy" and status is not None
-        need = status.rows_per_s if is_busy and status else state.peak_rows_per_s
+        need, when = words.rows_needed(state)
         self.query_one(Gauge).show(need, self._drive_reads_per_s)
-        when = "now" if is_busy else "at the peak of the last answer"
         self._write("rows", [when, words.rows_read_text(status)])
         note = words.progress_text(state.loading) or self._look_problem
         self.query_one(ResidencyStrips).note(note)
@@ -166,13 +166,14 @@ class MemoryScreen(AppScreen):
     # --- the answer -------------------------------------------------------------
 
     def _follow_answer(self, state: EngineState) -> None:
-        if state.phase != "ready":
+        if state.phase != "ready" or state.model is None:
             return
-        if state.finished is not self._traced:
+        if state.model.path != self._model_path:
+            self._model_path = state.model.path
+            self._show_trace(None)
+        if state.finished is not None and state.finished is not self._traced:
             self._traced = state.finished
             self._ask_trace()
-        elif self._trace is None:
-            self._tint()
         elif self._explained != self._heat.cursor:
             self._explain()
 
@@ -182,9 +183,9 @@ class MemoryScreen(AppScreen):
 
     @work(group="trace", exclusive=True)
     async def _ask_trace(self) -> None:
-        finished, trace = self._traced, None
-        if finished is not None:
-            trace = await self._answer_to(TraceAnswer(), AnswerTrace)
+        self._show_trace(await self._answer_to(TraceAnswer(), AnswerTrace))
+
+    def _show_trace(self, trace: AnswerTrace | None) -> None:
         self._trace = trace
         self._explained = None
         self.query_one(TokenCard).clear()
