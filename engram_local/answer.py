@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from engram_local.errors import FitError, UsageError
 from engram_local.events import Finished, FinishReason, MemoryStats, TokenTrace
 from engram_local.settings import Settings
 from engram_local.telemetry import summarize
@@ -51,6 +52,18 @@ class Answer:
     _decoder: codecs.IncrementalDecoder = field(
         default_factory=lambda: _Decoder("replace")
     )
+
+    def check_fits(self, n_ctx: int) -> None:
+        """Raise unless there is a prompt, and room for it and for a token."""
+        n_prompt = len(self.prompt_ids)
+        if n_prompt == 0:
+            raise UsageError("the prompt is empty", hint="give one with -p")
+        if n_prompt > n_ctx - 1:
+            raise FitError(
+                f"the prompt is {n_prompt} tokens, the context holds {n_ctx}, "
+                "one of them for an answer",
+                hint="shorten it, or use a longer context with -c",
+            )
 
     @property
     def elapsed_s(self) -> float:

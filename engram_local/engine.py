@@ -204,7 +204,7 @@ class Engine:
         self._cancelled = False
         start = time.perf_counter()
         answer = self._answer = Answer(self.encode(prompt), start)
-        self._check_fits(answer)
+        answer.check_fits(self.n_ctx)
         self.take_memory_stats()  # what was counted before
         self._busy = True
         try:
@@ -363,17 +363,6 @@ class Engine:
             raise UsageError(
                 "this engine is still answering",
                 hint="finish or close the answer before, or open another engine",
-            )
-
-    def _check_fits(self, answer: Answer) -> None:
-        n_prompt = len(answer.prompt_ids)
-        if n_prompt == 0:
-            raise UsageError("the prompt is empty", hint="give one with -p")
-        if n_prompt > self.n_ctx - 1:
-            raise FitError(
-                f"the prompt is {n_prompt} tokens, the context holds {self.n_ctx}, "
-                "one of them for an answer",
-                hint="shorten it, or use a longer context with -c",
             )
 
     def _check_length(self, n_tokens: int) -> None:

@@ -37,6 +37,7 @@ MOST_DEPTH = 8
 """Folders in each other; the caches have four."""
 
 _MOST_MANIFEST_BYTES = MIB  # some kilobytes
+_BLOB = "sha256-"
 _MODEL_LAYER = "application/vnd.ollama.image.model"
 _DIGEST = re.compile("sha256:[0-9a-f]{64}")
 _OLLAMA_HOST, _OLLAMA_OWNER, _OLLAMA_TAG = "registry.ollama.ai", "library", "latest"
@@ -251,6 +252,15 @@ def _model_file(path: Path, source: str, name: str | None = None) -> ModelFile:
     if name is None:
         name = str(path) if source == FOLDER else _own_name(path)
     return ModelFile(name=name, path=path, source=source, problem=_problem(path))
+
+
+def shown_name(path: Path, own_name: str) -> str:
+    """Return what a loaded model is called: its file's name, as in `ls`.
+
+    own_name: what the file says. Of many models that is no name that users know
+    ("Smollm2 135M 8k Lc100K Mix1 Ep2"), but Ollama's files are named by their hashes.
+    """
+    return own_name if path.name.startswith(_BLOB) else _own_name(path)
 
 
 def _own_name(path: Path) -> str:

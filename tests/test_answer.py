@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from engram_local.answer import Answer
+from engram_local.errors import FitError, UsageError
 from engram_local.settings import Settings
 
 E_ACUTE = "é".encode()
@@ -42,3 +43,11 @@ def test_a_trace_gives_each_token_its_gates() -> None:
     assert (first, layer_ids) == (2, (4, 9))
     assert [token.text for token in tokens] == ["�", "�", "A"]
     assert [token.gates for token in tokens] == [(0.25, 0.75), (0.5, 1.0), ()]
+
+
+def test_a_prompt_leaves_room_for_a_token() -> None:
+    Answer([1, 2]).check_fits(3)
+    with pytest.raises(FitError, match="is 3 tokens, the context holds 3"):
+        Answer([1, 2, 3]).check_fits(3)
+    with pytest.raises(UsageError, match="empty"):
+        Answer([]).check_fits(3)

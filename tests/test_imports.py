@@ -36,7 +36,7 @@ HOMES = {
     "llama_cpp": {"llama"},
     "textual": set(),
     "rich": {"sizing/render/text.py"},
-    "tui": {"cli"},
+    "tui": {"cli/tui.py"},
     "safetensors": {"formats", "cli/convert.py"},
     "gguf": {"formats", "memory/rows.py", "cli"},
     "numba": {"memory", "llama", "kernels.py"},

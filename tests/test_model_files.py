@@ -13,7 +13,12 @@ import pytest
 
 from engram_local import model_files
 from engram_local.errors import FileError
-from engram_local.model_files import ModelFile, find_model_files, resolve_name
+from engram_local.model_files import (
+    ModelFile,
+    find_model_files,
+    resolve_name,
+    shown_name,
+)
 from tests.model_folders import (
     move_home,
     put,
@@ -295,3 +300,13 @@ def test_an_unknown_name_is_answered_with_close_ones() -> None:
     with pytest.raises(FileError) as caught:
         resolve_name("x", find_model_files())
     assert "did you mean" not in str(caught.value.hint)
+
+
+def test_a_loaded_model_is_called_like_its_file() -> None:
+    name = "Smollm2 135M 8k Lc100K Mix1 Ep2"
+    assert shown_name(Path("a/SmolLM2.Q4_1.gguf"), name) == "SmolLM2.Q4_1"
+    assert shown_name(Path("big-00001-of-00003.gguf"), name) == "big"
+
+
+def test_a_file_named_by_its_hash_is_called_as_it_says() -> None:
+    assert shown_name(Path(f"blobs/sha256-{64 * 'a'}"), "Llama 3.2") == "Llama 3.2"

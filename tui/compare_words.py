@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from engram_local.chat.conversation import ChatMessage
 from engram_local.events import Finished
+from engram_local.settings import Settings
 from engram_local.units import escape_control, format_count
+from engram_local.worker.protocol import Compare, Generate
+from tui.engine_words import why_no_engine
 from tui.state import EngineState
 
 
 def cannot_compare(state: EngineState) -> str | None:
     """Return why there is nothing to compare, and what to do; None if there is."""
-    if state.phase == "lost":
-        return "The engine ended. F9 starts it again; F8 shows its log."
-    if state.model is None:
-        return "No model is loaded yet."
+    if state.model is None or state.phase == "lost":
+        return why_no_engine(state)
     name = escape_control(state.model.name)
     if state.model.memory is None:
         return (
@@ -26,6 +30,29 @@ def cannot_compare(state: EngineState) -> str | None:
             "would be another model, not this one without a memory."
         )
     return None
+
+
+def question_of(asked: Generate | None) -> str:
+    """Return the newest question of a chat in one line; empty if there is none."""
+    messages = () if asked is None else asked.messages
+    questions = [one.content for one in messages if one.role == "user"]
+    return " ".join(questions[-1].split()) if questions else ""
+
+
+def comparison(
+    question: str, seed: int, asked: Generate | None, settings: Settings
+) -> Compare:
+    """Return the request to answer a question twice, apart from what was said before.
+
+    With the system prompt and the settings of the chat's newest question, if there is
+    one, else with `settings`.
+    """
+    before = () if asked is None else asked.messages
+    system = tuple(one for one in before[:1] if one.role == "system")
+    return Compare(
+        messages=(*system, ChatMessage(role="user", content=question)),
+        settings=replace(settings if asked is None else asked.settings, seed=seed),
+    )
 
 
 def finished_text(finished: Finished) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -29,6 +29,8 @@ from tui.state import EngineState, Phase, after, failed
 MakePort = Callable[[Callable[[str], None]], EnginePort]
 """Gets what is called with every line of the engine's log."""
 
+_LOG_LINES = 500
+
 _PHASES: dict[type[Request], Phase] = {
     Open: "loading",
     ChooseMemory: "loading",
@@ -47,15 +49,14 @@ class EngineLink:
         self.state = EngineState()
         self.changed: Signal[EngineState] = Signal(owner, "engine-changed")
         self.logged: Signal[str] = Signal(owner, "engine-logged")
+        self.asked: Generate | None = None
+        """The newest question of the chat, and how it was to be answered."""
+        self.log: deque[str] = deque(maxlen=_LOG_LINES)
+        """The newest lines of the log, of ended processes too; oldest first."""
         self._make_port = make_port
         self._port: EnginePort | None = None
         self._under_way: list[Phase] = []
         self._opening: Open | None = None
-
-    @property
-    def log(self) -> Sequence[str]:
-        """The newest lines of the engine's log, oldest first."""
-        return deque() if self._port is None else self._port.log
 
     async def open(self, request: Open) -> bool:
         """Load a model, in a new process if there is none; tell whether it worked.
@@ -92,6 +93,8 @@ class EngineLink:
         """
         if self._port is None:
             raise self.state.error or WorkerLostError("the engine is not running")
+        if isinstance(request, Generate):
+            self.asked = request
         self._begin(request)
         try:
             async for event in self._port.ask(request):
@@ -128,7 +131,7 @@ class EngineLink:
         self._set(replace(self.state, resources=resources, machine=machine))
 
     async def _start(self) -> bool:
-        port = self._make_port(self.logged.publish)
+        port = self._make_port(self._heard)
         try:
             await port.start()
         except EngramError as error:
@@ -137,6 +140,10 @@ class EngineLink:
             return False
         self._port = port
         return True
+
+    def _heard(self, line: str) -> None:
+        self.log.append(line)
+        self.logged.publish(line)
 
     async def _drop_port(self) -> None:
         port, self._port = self._port, None

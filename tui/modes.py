@@ -9,7 +9,10 @@ from textual.screen import Screen
 from tui.keys import KEYS, Key
 from tui.screens.chat import ChatScreen
 from tui.screens.compare import CompareScreen
+from tui.screens.logs import LogsScreen
 from tui.screens.memory import MemoryScreen
+from tui.screens.models import ModelsScreen
+from tui.screens.size import SizeScreen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,27 @@ ALL_MODES = (
         title="Compare",
         does="one question, answered with the memory and without",
         screen=CompareScreen,
+    ),
+    Mode(
+        name="size",
+        key="f5",
+        title="Size",
+        does="what a model needs, and how fast it would be",
+        screen=SizeScreen,
+    ),
+    Mode(
+        name="models",
+        key="f6",
+        title="Models",
+        does="the models on this computer; load one",
+        screen=ModelsScreen,
+    ),
+    Mode(
+        name="logs",
+        key="f8",
+        title="Logs",
+        does="what the engine's process says",
+        screen=LogsScreen,
     ),
 )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from engram_local.errors import EngramError
-from engram_local.events import Finished
+from engram_local.events import ArmStarted, Finished
 from engram_local.telemetry import MachineRam, Resources
 from engram_local.worker.protocol import (
     ContextUse,
@@ -38,10 +38,15 @@ class EngineState:
     """Of the newest prompt."""
 
     finished: Finished | None = None
-    """Of the newest answer; None while it is written."""
+    """Of the newest answer of the chat; None once a comparison took its place."""
+
+    is_comparing: bool = False
+    n_sequences: int = 0
+    """How often the engine began anew, for another memory or a comparison; positions
+    of tokens are those of one sequence."""
 
     peak_rows_per_s: float | None = None
-    """The most of any Status since the newest answer began."""
+    """The most while the newest answer was written; not while its prompt was read."""
 
     memory_on: bool = False
     error: EngramError | None = None
@@ -68,15 +73,33 @@ def after(state: EngineState, event: Event) -> EngineState:
             )
         case MemoryChanged() if state.model is not None:
             model = replace(state.model, memory=event.memory, memory_on=event.memory_on)
-            return replace(state, model=model, memory_on=event.memory_on, context=None)
+            return replace(
+                state,
+                model=model,
+                memory_on=event.memory_on,
+                context=None,
+                n_sequences=state.n_sequences + 1,
+            )
         case Status():
-            peak = max(state.peak_rows_per_s or 0.0, event.rows_per_s or 0.0) or None
-            return replace(state, status=event, peak_rows_per_s=peak)
+            return replace(state, status=event, peak_rows_per_s=_peak(state, event))
         case ContextUse():
-            return replace(state, context=event, finished=None, peak_rows_per_s=None)
-        case Finished():
+            return replace(
+                state, context=event, peak_rows_per_s=None, is_comparing=False
+            )
+        case ArmStarted():
+            n_sequences = state.n_sequences + 1
+            return replace(
+                state, finished=None, is_comparing=True, n_sequences=n_sequences
+            )
+        case Finished() if not state.is_comparing:
             return replace(state, finished=event)
     return state
+
+
+def _peak(state: EngineState, status: Status) -> float | None:
+    if status.tokens_per_s is None or status.rows_per_s is None:
+        return state.peak_rows_per_s
+    return max(state.peak_rows_per_s or 0.0, status.rows_per_s)
 
 
 def failed(state: EngineState, phase: Phase, error: EngramError) -> EngineState:

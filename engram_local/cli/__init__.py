@@ -21,6 +21,7 @@ from engram_local.units import escape_control
 
 COMMANDS = {
     "run": "answer a prompt, or chat line by line on a terminal",
+    "tui": "the chat app: answers, and what the memory does and costs",
     "perplexity": "how well a text is predicted, with and without memory",
     "bench": "speed with and without memory, side by side",
     "probe": "measure this computer: RAM, drive, processor",

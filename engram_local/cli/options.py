@@ -196,7 +196,7 @@ def open_engine(args: argparse.Namespace, settings: Settings) -> Engine:
 
             opened = opening.open_engine(
                 model_of(args),
-                memory=_memory(args),
+                memory=memory_of(args),
                 settings=settings,
                 asked_n_ctx=args.n_ctx or 0,
                 fit=not args.no_fit,
@@ -276,7 +276,7 @@ def _find(named: Path) -> Path:
     return resolve_name(word, find_model_files())
 
 
-def _memory(args: argparse.Namespace) -> Path | Literal["auto"] | None:
+def memory_of(args: argparse.Namespace) -> Path | Literal["auto"] | None:
     """Return the memory that was asked for, in the words of `Engine.open`."""
     if args.no_memory:
         return None

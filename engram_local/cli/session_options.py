@@ -14,8 +14,10 @@ from engram_local.cli import options
 from engram_local.errors import FileError, SessionError
 
 
-def add_session_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add which session to go on with."""
+def add_session_arguments(
+    parser: argparse.ArgumentParser, *, keep: bool = False
+) -> None:
+    """Add which session to go on with. keep: True = sessions are always kept."""
     group = parser.add_argument_group("chat").add_mutually_exclusive_group()
     group.add_argument(
         "-C",
@@ -25,9 +27,12 @@ def add_session_arguments(parser: argparse.ArgumentParser) -> None:
         help="go on with the newest session",
     )
     group.add_argument("--session", metavar="ID", help="go on with this session")
-    group.add_argument(
-        "--no-save", action="store_true", help="keep nothing of what is said"
-    )
+    if keep:
+        parser.set_defaults(no_save=False)
+    else:
+        group.add_argument(
+            "--no-save", action="store_true", help="keep nothing of what is said"
+        )
 
 
 def open_store(

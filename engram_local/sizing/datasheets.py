@@ -80,6 +80,11 @@ def match_gpu(description: str, vram_bytes: int) -> GpuSheet | None:
     return sheets[0] if len(sheets) == 1 else None
 
 
+def gpu_names() -> list[str]:
+    """Return the names of all GPUs with a sheet."""
+    return list(_calls("gpus"))
+
+
 def find_ram(name: str) -> RamSheet:
     """Return a kind of memory: "DDR5-5600" has two channels. Raises UsageError."""
     names = best_matches(name, _calls("ram"))

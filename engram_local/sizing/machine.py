@@ -33,7 +33,7 @@ def look(path: Path | None = None) -> Hardware:
     llama.cpp's libraries, 0.1 s. Raises nothing for hardware that does not tell.
     """
     found, gpu_notes = _gpus()
-    ram, ram_notes = _ram()
+    ram, ram_notes = look_at_ram()
     drive, drive_notes = look_at_drive(path or Path())
     return Hardware(
         cpu=Cpu(name=cpu_name(), n_cores=default_threads()),
@@ -53,7 +53,8 @@ def _on(part: str, sentences: list[str]) -> list[str]:
     return [f"{part}: {sentence}" for sentence in sentences]
 
 
-def _ram() -> tuple[Ram, list[str]]:
+def look_at_ram() -> tuple[Ram, list[str]]:
+    """Return what RAM there is now, and notes; its speed is not known by looking."""
     memory = psutil.virtual_memory()
     limit = memory_limit()
     if limit is None or limit.limit_bytes >= memory.total:

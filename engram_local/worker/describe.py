@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engram_local.catalog import find_memories
 from engram_local.engine import Engine
+from engram_local.model_files import shown_name
 from engram_local.opening import Opening
 from engram_local.settings import default_threads
 from engram_local.worker.protocol import MemoryChanged, MemoryInfo, ModelInfo
@@ -14,7 +15,7 @@ def describe_model(opening: Opening) -> ModelInfo:
     engine = opening.engine
     spec = engine.spec
     return ModelInfo(
-        name=spec.name,
+        name=shown_name(engine.path, spec.name),
         path=str(engine.path),
         architecture=spec.architecture,
         file_bytes=spec.file_bytes,

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from engram_local.chat.conversation import ChatMessage
@@ -271,3 +274,26 @@ def test_a_model_that_is_not_there(quantized: Path, tmp_path: Path) -> None:
             assert caught.value.code == "bad-file"
 
     run(test)
+
+
+PARENT = """
+import asyncio
+from tests.model.test_worker import ENDLESS, LONG, ask_for, opened
+
+async def main():
+    async with opened() as client:
+        async for event in client.ask(ask_for(LONG, ENDLESS)):
+            print(client.pid, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_it_does_not_outlive_its_parent_in_mid_answer(quantized: Path) -> None:
+    command = [sys.executable, "-c", PARENT]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    _, alive = psutil.wait_procs([child], timeout=30)
+    assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []

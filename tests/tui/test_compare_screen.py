@@ -12,7 +12,8 @@ from textual.widgets import Input, Static
 
 from engram_local.chat.conversation import ChatMessage
 from engram_local.events import ArmStarted, TextChunk
-from engram_local.worker.protocol import Compare, Event, Request
+from engram_local.settings import Settings
+from engram_local.worker.protocol import Compare, Event, Generate, Request
 from tests.tui.fakes import MODEL, FakeEngine, fake_app, finished
 from tests.tui.traces import ANSWER_OFF, ANSWER_ON, REPLIES, refused
 from tui.app import EngramApp
@@ -135,6 +136,34 @@ def test_questions_come_back_with_up() -> None:
         assert question.value == ""
 
     drive(FakeEngine(replies=REPLIES), act)
+
+
+def test_the_chats_question_is_offered() -> None:
+    engine = FakeEngine(replies=REPLIES)
+    asked = Generate(
+        messages=(ChatMessage(role="user", content="Why so?"),),
+        settings=Settings(temperature=0.25),
+    )
+
+    async def act(app: EngramApp, pilot: Pilot[int]) -> None:
+        question = app.screen.query_one("#question", Input)
+        temperature = app.screen.query_one("#temperature", Static)
+        assert str(temperature.content) == "temperature 0.8"
+        await pilot.press("f2")
+        async for _ in app.link.ask(asked):
+            pass
+        await pilot.press("f4")
+        await pilot.pause()
+        assert question.value == "Why so?"
+        assert str(temperature.content) == "temperature 0.25"
+        question.value = "another"
+        await pilot.press("f2", "f4")
+        await pilot.pause()
+        assert question.value == "another", "it is offered once"
+        await pilot.press("up")
+        assert question.value == "Why so?"
+
+    drive(engine, act)
 
 
 class Waiting(FakeEngine):

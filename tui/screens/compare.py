@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -11,7 +9,6 @@ from textual.content import Content
 from textual.validation import Integer
 from textual.widgets import Input, Static
 
-from engram_local.chat.conversation import ChatMessage
 from engram_local.errors import EngramError
 from engram_local.events import (
     ArmStarted,
@@ -20,8 +17,9 @@ from engram_local.events import (
     PromptProgress,
     TextChunk,
 )
-from engram_local.worker.protocol import Compare, Event
-from tui.compare_words import cannot_compare, finished_text
+from engram_local.settings import Settings
+from engram_local.worker.protocol import Event
+from tui.compare_words import cannot_compare, comparison, finished_text, question_of
 from tui.keys import bind
 from tui.screens.base import AppScreen
 from tui.state import EngineState
@@ -47,6 +45,8 @@ class CompareScreen(AppScreen):
     def __init__(self) -> None:
         super().__init__()
         self._is_running = False
+        self._offered = ""
+        """The chat's question that was put into the line."""
         self._column: AnswerColumn | None = None
         """Where the answer that is being written stands."""
 
@@ -55,7 +55,8 @@ class CompareScreen(AppScreen):
         with Vertical(id="compare"):
             with Horizontal(id="asked"):
                 yield HistoryInput(placeholder="a question for both", id="question")
-                yield Static("seed", markup=False)
+                yield Static(id="temperature", markup=False)
+                yield Static("seed", id="seed-name", markup=False)
                 yield Input(
                     str(_SEED if seed is None else seed),
                     type="integer",
@@ -74,7 +75,20 @@ class CompareScreen(AppScreen):
 
     def on_screen_resume(self) -> None:
         """Offer what was asked in the chat."""
+        question = self.query_one("#question", HistoryInput)
+        asked = question_of(self.link.asked)
+        if asked != self._offered:
+            question.remember(asked)
+            question.value, self._offered = asked, asked
+        temperature = f"temperature {self._settings.temperature:g}"
+        self.query_one("#temperature", Static).update(temperature)
         self._draw(self.link.state)
+
+    @property
+    def _settings(self) -> Settings:
+        """Those of the chat."""
+        asked = self.link.asked
+        return self.engram.options.settings if asked is None else asked.settings
 
     def _draw(self, state: EngineState) -> None:
         sentence = None if self._is_running else cannot_compare(state)
@@ -107,10 +121,7 @@ class CompareScreen(AppScreen):
     @work
     async def _compare(self, question: str, seed: int) -> None:
         self._begin()
-        request = Compare(
-            messages=(ChatMessage(role="user", content=question),),
-            settings=replace(self.engram.options.settings, seed=seed),
-        )
+        request = comparison(question, seed, self.link.asked, self._settings)
         try:
             async for event in self.link.ask(request):
                 self._take(event)

@@ -43,8 +43,7 @@ class Banner(Static):
 def banner_lines(state: EngineState, shown_keys: Callable[[str], str]) -> list[str]:
     """Return sentences about what the user should know now."""
     if state.error is not None:
-        restart = shown_keys("app.restart")
-        return [*_what_happened(state.error), _what_to_do(state, restart)]
+        return [*_what_happened(state.error), _what_to_do(state, shown_keys)]
     return [line for line in (_left_out(state), _nearly_full(state)) if line]
 
 
@@ -55,10 +54,14 @@ def _what_happened(error: EngramError) -> list[str]:
     return lines
 
 
-def _what_to_do(state: EngineState, restart: str) -> str:
+def _what_to_do(state: EngineState, shown_keys: Callable[[str], str]) -> str:
+    restart, models = shown_keys("app.restart"), shown_keys("screen.models")
     if state.phase == "lost":
         return f"What was said is kept. {restart} or /restart starts the engine again."
-    return f"/load FILE loads a model, {restart} or /restart tries this one again."
+    return (
+        f"{models} shows the models of this computer, /load FILE loads one, {restart} "
+        "or /restart tries this one again."
+    )
 
 
 def _left_out(state: EngineState) -> str | None:

@@ -45,6 +45,8 @@ def _tokens(arm: ComparedArm) -> str:
 
 def sentences(arms: Sequence[ComparedArm]) -> str:
     """Return what the numbers say, in words."""
+    if any(arm.finished.finish_reason == "cancelled" for arm in arms):
+        return "It was stopped, so nothing was scored."
     if len({arm.finished.text for arm in arms}) < len(arms):
         same = "Both answers are the same, word for word."
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engram_local.model_spec import ModelSpec
 from engram_local.sizing.plan import Plan
 from engram_local.sizing.render.about_computer import computer_name, computer_section
 from engram_local.sizing.render.about_memory import memory_section
@@ -28,6 +29,7 @@ from engram_local.sizing.render.document import (
 )
 from engram_local.sizing.render.numbers import number, unit_of
 from engram_local.sizing.report import ModelReport, Report
+from engram_local.sizing.verdict import Verdict
 
 _SIDE_BY_SIDE = 3
 """Models in one table: as many as 80 columns hold."""
@@ -69,26 +71,25 @@ def _model(model: ModelReport, report: Report, unit_bytes: int, unit: str) -> Mo
         name=harmless(f"{model.spec.name} {model.plan.weights.name}"),
         outcome=model.verdict.outcome.value,
         binding=model.verdict.binding,
-        verdict=harmless(_verdict(model)),
+        verdict=verdict_line(model.spec, model.plan, model.verdict),
         key_values=key_values(model, report.hardware, unit_bytes, unit),
         sections=tuple(section for section in sections if section is not None),
     )
 
 
-def _verdict(model: ModelReport) -> str:
+def verdict_line(spec: ModelSpec, plan: Plan, verdict: Verdict) -> str:
     """Return one line: the answer, the speed, what binds, the cheapest change."""
-    plan, verdict = model.plan, model.verdict
-    words = f"{model.spec.name} {plan.weights.name} {verdict.outcome}"
+    words = f"{spec.name} {plan.weights.name} {verdict.outcome}"
     words += f" at a context of {plan.n_ctx:,} tokens"
     if plan.fits:
         words += f": {_speed(plan)}, limited by {verdict.binding}"
     else:
         words += f": it needs {verdict.binding}"
-    if not model.spec.runs_here:
-        words += f". This llama.cpp cannot run {model.spec.architecture}"
-    if verdict.change is None:
-        return f"{words}."
-    return f"{words}. Cheapest change: {verdict.change}."
+    if not spec.runs_here:
+        words += f". This llama.cpp cannot run {spec.architecture}"
+    if verdict.change is not None:
+        words += f". Cheapest change: {verdict.change}"
+    return harmless(f"{words}.")
 
 
 def _speed(plan: Plan) -> str:

@@ -52,7 +52,11 @@ def render_text(report: Report, *, width: int = 80, color: bool = False) -> str:
     color: whether to add escape sequences, for a terminal. Nothing in a report's names
     is taken for markup, a link or an emoji.
     """
-    document = document_of(report)
+    return render_document(document_of(report), width=width, color=color)
+
+
+def render_document(document: Document, *, width: int = 80, color: bool = False) -> str:
+    """Return a report's document, as `render_text` does."""
     out = StringIO()
     console = Console(
         file=out,

@@ -65,6 +65,12 @@ def test_equal_answers_are_read_once() -> None:
     )
 
 
+def test_what_was_stopped_has_no_scores() -> None:
+    stopped = replace(FINISHED, finish_reason="cancelled")
+    arm = replace(ON, finished=stopped, nll_on=None, nll_off=None)
+    assert sentences((arm,)) == "It was stopped, so nothing was scored."
+
+
 def test_an_empty_answer_has_no_nll() -> None:
     empty = replace(
         ON, finished=replace(FINISHED, token_ids=(), text=""), nll_on=None, nll_off=None

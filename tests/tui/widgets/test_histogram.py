@@ -51,6 +51,8 @@ def test_quantiles_are_the_bounds_of_their_bins() -> None:
 def test_without_steps_there_is_no_quantile() -> None:
     assert bin_of([0] * N_BINS, 0.5) is None
     assert quantiles_text([0] * N_BINS) == "no steps yet"
+    assert quantiles_text([]) == "no steps yet"
+    assert [line.strip() for line in histogram_lines([], 60, 2)][:2] == ["", ""]
 
 
 def test_counts_stand_under_their_columns() -> None:
