@@ -132,7 +132,7 @@ class EngramApp(App[int]):
         """Give the palette our commands, and Textual's own."""
         for command in commands_in("app"):
             run = partial(self.run_command, command)
-            yield SystemCommand(command.usage, command.help, run)
+            yield SystemCommand(f"/{command.name}", command.help, run)
         yield from super().get_system_commands(screen)
 
     async def run_command(self, command: Command) -> None:
