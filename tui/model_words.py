@@ -23,17 +23,17 @@ COLUMNS = (
 )
 """Titles, and whether numbers stand below them."""
 
-_NAME_CHARS = 44
+_NAME_CHARS = 34
 """Of a name in the table; all of it stands below, where its header is shown."""
 
 
-def row_of(model: LocalModel) -> list[Text]:
+def row_of(model: LocalModel, *, is_loaded: bool) -> list[Text]:
     """Return the cells of a model; one that cannot be run is dimmed."""
     is_sound = model.problem is None
     cells = (
-        _shortened(" = ".join((model.name, *model.aliases))),
+        name_of(model, is_loaded=is_loaded),
         parameters(model.n_params) if is_sound else "",
-        model.quant if is_sound else "cannot be run",
+        model.quant if is_sound else "unusable",
         format_bytes(model.file_bytes) if model.file_bytes else "",
         format_count(model.context_length) if model.context_length else "",
         model.memory_words,
@@ -41,14 +41,21 @@ def row_of(model: LocalModel) -> list[Text]:
     )
     style = "" if is_sound else "dim"
     return [
-        _cell(text, is_number, style)
+        cell_of(text, is_number, style)
         for text, (_, is_number) in zip(cells, COLUMNS, strict=True)
     ]
 
 
-def _cell(text: str, is_number: bool, style: str) -> Text:
+def cell_of(text: str, is_number: bool = False, style: str = "") -> Text:
+    """Return a cell; nothing in it drives a terminal, and it is no markup."""
     words = escape_control(" ".join(text.split()))
     return Text(words, style, justify="right" if is_number else "left")
+
+
+def name_of(model: LocalModel, *, is_loaded: bool) -> str:
+    """Return what stands in the first column."""
+    mark = "● " if is_loaded else ""
+    return mark + _shortened(" = ".join((model.name, *model.aliases)))
 
 
 def _shortened(name: str) -> str:
@@ -69,15 +76,14 @@ def facts_of(model: LocalModel) -> str:
         return escape_control(error.message)
 
 
-def found_text(n_found: int, state: EngineState) -> str:
-    """Return how many there are, and which is loaded."""
+def found_text(n_found: int) -> str:
+    """Return how many there are, and what to do."""
     if n_found == 0:
         return (
             "There is no model here yet: `engram-local ls` tells how to get one. "
             "r looks again."
         )
-    loaded = "" if state.model is None else f" · loaded is {state.model.path}"
-    return f"{n_found} found · Enter loads one{loaded}"
+    return f"{n_found} found · Enter loads one · ● is loaded"
 
 
 def loading_text(state: EngineState, was_loaded: str | None) -> str | None:

@@ -20,7 +20,15 @@ from engram_local.units import escape_control
 from engram_local.worker.protocol import Open
 from tui.computer import look_again, this_computer
 from tui.keys import bind
-from tui.model_words import COLUMNS, facts_of, found_text, loading_text, row_of
+from tui.model_words import (
+    COLUMNS,
+    cell_of,
+    facts_of,
+    found_text,
+    loading_text,
+    name_of,
+    row_of,
+)
 from tui.planning import verdict_of
 from tui.screens.base import AppScreen
 from tui.state import EngineState
@@ -66,6 +74,7 @@ class ModelsScreen(AppScreen):
         super().__init__()
         self._models: dict[str, LocalModel] = {}
         self._looking: str | None = None
+        self._loaded_path: str | None = None
         self._was_loaded: str | None = None
         """The model before the one that was asked for here."""
 
@@ -131,7 +140,17 @@ class ModelsScreen(AppScreen):
     def _add(self, message: Found) -> None:
         key = str(len(self._models))
         self._models[key] = message.model
-        self._table.add_row(*row_of(message.model), key=key)
+        is_loaded = _is_loaded(message.model, self._loaded_path)
+        self._table.add_row(*row_of(message.model, is_loaded=is_loaded), key=key)
+
+    def _mark_loaded(self, path: str | None) -> None:
+        """Mark the model that is loaded, where that has changed."""
+        if path == self._loaded_path:
+            return
+        self._loaded_path = path
+        for key, model in self._models.items():
+            name = name_of(model, is_loaded=_is_loaded(model, path))
+            self._table.update_cell(key, COLUMNS[0][0], cell_of(name))
 
     # --- about one of them ------------------------------------------------------
 
@@ -191,14 +210,14 @@ class ModelsScreen(AppScreen):
     def refuse(self, sentence: str) -> None:
         """Say why a model is not loaded, and that all is as it was."""
         model = self.link.state.model
-        stays = "no model is loaded" if model is None else f"{model.name} stays loaded"
+        stays = "No model is loaded" if model is None else f"{model.name} stays loaded"
         text = escape_control(f"{sentence}.\n{stays}.")
         self.notify(text, severity="error", markup=False)
 
     def _load(self, path: Path) -> None:
         state = self.link.state
         if state.phase in ("starting", "loading"):
-            self.refuse("something is being loaded now")
+            self.tell("wait until what is being loaded now is there")
             return
         if state.phase == "busy":
             self.link.cancel()
@@ -218,7 +237,12 @@ class ModelsScreen(AppScreen):
             )
 
     def _draw(self, state: EngineState) -> None:
+        self._mark_loaded(None if state.model is None else state.model.path)
         text = loading_text(state, self._was_loaded)
         if text is None:
-            text = self._looking or found_text(len(self._models), state)
+            text = self._looking or found_text(len(self._models))
         self.query_one("#about", Static).update(Content(escape_control(text)))
+
+
+def _is_loaded(model: LocalModel, path: str | None) -> bool:
+    return path is not None and model.path.absolute() == Path(path).absolute()
