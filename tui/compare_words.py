@@ -9,15 +9,14 @@ from engram_local.events import Finished
 from engram_local.settings import Settings
 from engram_local.units import escape_control, format_count
 from engram_local.worker.protocol import Compare, Generate
+from tui.engine_words import why_no_engine
 from tui.state import EngineState
 
 
 def cannot_compare(state: EngineState) -> str | None:
     """Return why there is nothing to compare, and what to do; None if there is."""
-    if state.phase == "lost":
-        return "The engine ended. F9 starts it again; F8 shows its log."
-    if state.model is None:
-        return "No model is loaded yet."
+    if state.model is None or state.phase == "lost":
+        return why_no_engine(state)
     name = escape_control(state.model.name)
     if state.model.memory is None:
         return (

@@ -29,9 +29,16 @@ def gates_of(trace: AnswerTrace, layer_id: int | None) -> tuple[float | None, ..
 
 
 def spread_of(gates: Sequence[float | None]) -> tuple[float, float]:
-    """Return the least and the greatest gate; the whole scale if there is none."""
-    known = [gate for gate in gates if gate is not None]
-    return (min(known), max(known)) if known else WHOLE_SCALE
+    """Return the 5th and the 95th percentile; the whole scale if no gate is known.
+
+    Not the least and the greatest: of the default memory's gates nine in ten lie
+    between 0.9 and 1, and a single one at 0.1 would make all others look alike.
+    """
+    known = sorted(gate for gate in gates if gate is not None)
+    if not known:
+        return WHOLE_SCALE
+    last = len(known) - 1
+    return known[round(0.05 * last)], known[round(0.95 * last)]
 
 
 def why_no_gates(trace: AnswerTrace | None, kind: MemoryKind | None) -> str | None:
@@ -40,7 +47,7 @@ def why_no_gates(trace: AnswerTrace | None, kind: MemoryKind | None) -> str | No
     kind: of the memory that is loaded.
     """
     if trace is None or not trace.tokens:
-        return "There is no answer yet: ask something in the chat (F2)."
+        return "There is no answer of the chat to show: F2, and ask something."
     if any(token.gates for token in trace.tokens):
         return None
     if kind == "native":

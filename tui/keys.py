@@ -95,7 +95,7 @@ KEYS = (
         id="memory.scale",
         keys="s",
         label="Scale",
-        does="Memory: tint from 0 to 1, or from the answer's least to its most",
+        does="Memory: tint from 0 to 1, or where most of the answer's gates are",
         show=True,
     ),
     Key(

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from engram_local.events import Finished
 from engram_local.units import escape_control, format_bytes, format_count
 from engram_local.worker.protocol import Loading, MemoryInfo, ModelInfo, Status
+from tui.engine_words import why_no_engine
 from tui.state import EngineState
 
 NO_STALLS = "llama.cpp waits for these rows inside its graph: how long is not known."
@@ -14,33 +15,35 @@ FIXED_TIER = (
     "The tier of a model's own table is chosen when the model is loaded: start again "
     "with --memory-tier ram or mmap."
 )
+NEW_SEQUENCE = (
+    "Its rows cannot be told any more: the engine has begun a new sequence since, with "
+    "another memory, on or off, or for a comparison. The next answer has rows again."
+)
 PART_OF_MODEL = (
     "The table is part of this model: llama.cpp gathers its rows, and it cannot be "
     "left out."
 )
 
 
-def about_memory(memory: MemoryInfo, is_on: bool) -> str:
+def about_memory(memory: MemoryInfo, is_on: bool, is_answering: bool = False) -> str:
     """Return one line: what is loaded, where it lies, how large it is."""
-    kind = "a file of its own" if memory.kind == "attached" else "the model's own table"
     parts = (
         escape_control(memory.name),
         "on" if is_on else "OFF",
         f"tier {memory.tier}",
-        kind,
+        *(["the model's own table"] if memory.kind == "native" else []),
         f"{format_count(memory.n_rows)} rows of {memory.row_bytes} B, "
         f"{format_bytes(memory.table_bytes)}",
-        f"{memory.rows_per_token} rows per token",
+        f"{memory.rows_per_token} per token",
+        *(["answering, gates follow"] if is_answering else []),
     )
     return " · ".join(parts)
 
 
 def nothing_to_see(state: EngineState) -> str | None:
     """Return why there is nothing to show, and what to do; None if there is."""
-    if state.phase == "lost":
-        return "The engine ended. F9 starts it again; F8 shows its log."
-    if state.model is None:
-        return "No model is loaded yet."
+    if state.model is None or state.phase == "lost":
+        return why_no_engine(state)
     if state.model.memory is None:
         return _no_memory(state.model)
     return None
@@ -89,8 +92,8 @@ def last_stall_text(finished: Finished | None) -> str:
         return ""
     stall = finished.memory.stall
     return (
-        f"last answer: p50 {stall.p50_ms:.2f} · p95 {stall.p95_ms:.2f} · "
-        f"max {stall.max_ms:.2f} ms"
+        f"last answer: p50 {stall.p50_ms:.3f} · p95 {stall.p95_ms:.3f} · "
+        f"max {stall.max_ms:.3f} ms"
     )
 
 

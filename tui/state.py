@@ -41,6 +41,10 @@ class EngineState:
     """Of the newest answer of the chat; None once a comparison took its place."""
 
     is_comparing: bool = False
+    n_sequences: int = 0
+    """How often the engine began anew, for another memory or a comparison; positions
+    of tokens are those of one sequence."""
+
     peak_rows_per_s: float | None = None
     """The most while the newest answer was written; not while its prompt was read."""
 
@@ -69,7 +73,13 @@ def after(state: EngineState, event: Event) -> EngineState:
             )
         case MemoryChanged() if state.model is not None:
             model = replace(state.model, memory=event.memory, memory_on=event.memory_on)
-            return replace(state, model=model, memory_on=event.memory_on, context=None)
+            return replace(
+                state,
+                model=model,
+                memory_on=event.memory_on,
+                context=None,
+                n_sequences=state.n_sequences + 1,
+            )
         case Status():
             return replace(state, status=event, peak_rows_per_s=_peak(state, event))
         case ContextUse():
@@ -77,7 +87,10 @@ def after(state: EngineState, event: Event) -> EngineState:
                 state, context=event, peak_rows_per_s=None, is_comparing=False
             )
         case ArmStarted():
-            return replace(state, finished=None, is_comparing=True)
+            n_sequences = state.n_sequences + 1
+            return replace(
+                state, finished=None, is_comparing=True, n_sequences=n_sequences
+            )
         case Finished() if not state.is_comparing:
             return replace(state, finished=event)
     return state

@@ -6,6 +6,7 @@ does is the front end's matter. This module knows nothing of engines and screens
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -30,6 +31,9 @@ IN_THE_APP = "that is in the chat app: engram-local tui"
 
 _FLAGS = {"temp": "temperature", "n": "max_tokens", "predict": "max_tokens"}
 """What the command line calls some settings."""
+
+_MOST_DIGITS = 9
+"""Of a number; Python refuses to read thousands of them."""
 
 
 # --- actions ----------------------------------------------------------------------
@@ -333,7 +337,7 @@ def _memory(argument: str) -> Action:
         return OpenScreen("memory")
     if argument in ("on", "off"):
         return UseMemory(argument == "on")
-    return ChooseMemory(Path(argument).expanduser())
+    return ChooseMemory(_path(argument))
 
 
 def _tier(argument: str) -> Action:
@@ -367,10 +371,17 @@ def _value(name: str, text: str) -> Any:
     return parse_setting(name, text, name)
 
 
+def _path(argument: str) -> Path:
+    if "\0" in argument:
+        raise UsageError(f"{argument!r} is no name of a file")
+    return Path(os.path.expanduser(argument))  # Path's own raises for ~nobody
+
+
 def _number(argument: str, default: int) -> int:
     if not argument:
         return default
-    if not argument.isdecimal() or int(argument) == 0:
+    is_number = argument.isdecimal() and len(argument) <= _MOST_DIGITS
+    if not is_number or int(argument) == 0:
         raise UsageError(f"{argument!r} is no number; the first one is 1")
     return int(argument)
 
@@ -382,7 +393,7 @@ def _screen(name: str) -> Callable[[str], Action]:
 def _export(argument: str) -> Action:
     if argument in ("", "markdown", "json"):
         return Export(None, "json" if argument == "json" else "markdown")
-    path = Path(argument).expanduser()
+    path = _path(argument)
     return Export(path, "json" if path.suffix == ".json" else "markdown")
 
 
@@ -519,7 +530,7 @@ COMMANDS = (
         names=("load",),
         argument="FILE",
         help="load another model",
-        action=lambda argument: LoadModel(Path(argument).expanduser()),
+        action=lambda argument: LoadModel(_path(argument)),
         only_in="app",
     ),
     *(

@@ -154,7 +154,7 @@ class Conversation:
 
         clock: gives the seconds since 1970.
         """
-        self._system = system and _storable(system)
+        self._system = system and storable(system)
         self._messages = {message.id: message for message in messages}
         self._children: dict[str | None, list[str]] = {}
         for message in self._messages.values():
@@ -170,7 +170,7 @@ class Conversation:
 
     @system.setter
     def system(self, text: str | None) -> None:
-        self._system = text and _storable(text)
+        self._system = text and storable(text)
         if self._keeper is not None:
             self._keeper.keep_system(self._system)
 
@@ -236,7 +236,7 @@ class Conversation:
 
     def extend(self, message_id: str, text: str) -> Message:
         """Add text at the end of an answer that is being written."""
-        message = self._messages[message_id]
+        message, text = self._messages[message_id], storable(text)
         self._messages[message_id] = replace(message, text=message.text + text)
         if self._keeper is not None:
             self._keeper.keep_text(message_id, text)
@@ -312,7 +312,7 @@ class Conversation:
             id=uuid.uuid4().hex,
             parent_id=parent_id,
             role=role,
-            text=_storable(text),
+            text=storable(text),
             status=status,
             created_at=self._clock(),
         )
@@ -335,6 +335,11 @@ class Conversation:
             self._keeper.keep_leaf(leaf_id)
 
 
-def _storable(text: str) -> str:
-    """Return a text without halves of characters, as bytes from a terminal become."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+def storable(text: str) -> str:
+    """Return a text without what SQLite cannot keep or find again.
+
+    Halves of characters, as bytes from a terminal become, and NUL, where its functions
+    take a text to end.
+    """
+    whole = text.encode("utf-8", "replace").decode("utf-8")
+    return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -28,11 +28,11 @@ def export(session: Session, path: Path | None, kind: Format) -> Path:
     """
     path = path or Path(_file_name(session.title) + _SUFFIXES[kind])
     text = as_markdown(session) if kind == "markdown" else as_json(session)
-    if path.exists():
-        raise UsageError(f"{path} exists", hint="give another name: /export NAME")
     try:
+        if path.exists():
+            raise UsageError(f"{path} exists", hint="give another name: /export NAME")
         with replaced_at_end(path) as written:
-            written.write_text(text, "utf-8")
+            written.write_text(text, "utf-8", "replace")  # names of files
     except OSError as error:
         raise FileError(f"{path} cannot be written: {error.strerror}") from error
     return path

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from engram_local.chat.conversation import AnswerStats, Message
+from engram_local.chat.conversation import AnswerStats, Message, storable
 from engram_local.settings import Settings
 
 Row = Sequence[Any]
@@ -79,8 +79,9 @@ class SessionRecord:
 
     def values(self) -> tuple[object, ...]:
         """Return them in the order of SESSION_COLUMNS."""
+        texts = (self.id, self.title, self.model, self.memory, self.system)
         settings = json.dumps(asdict(self.settings))
-        return self.id, self.title, self.model, self.memory, self.system, settings
+        return *(text and storable(text) for text in texts), settings
 
     @classmethod
     def from_row(cls, row: Row) -> SessionRecord:
@@ -129,6 +130,6 @@ def message_from_row(row: Row) -> Message:
 
 def title_of(text: str) -> str:
     """Return the first line of a text, as a title."""
-    lines = text.split("\n") if (text := text.strip()) else [UNTITLED]
+    lines = text.split("\n") if (text := storable(text).strip()) else [UNTITLED]
     line = lines[0].strip()
     return line if len(line) <= _TITLE_CHARS else line[: _TITLE_CHARS - 1] + "…"

@@ -10,6 +10,7 @@ from typing import Self
 
 import platformdirs
 
+from engram_local.chat.conversation import storable
 from engram_local.chat.database import Database
 from engram_local.chat.records import (
     MESSAGE_COLUMNS,
@@ -80,7 +81,7 @@ class SessionStore:
 
         Titles are texts too. Of other letters than A to Z the case counts.
         """
-        pattern = f"%{_escape_like(search)}%"
+        pattern = f"%{_escape_like(storable(search))}%"
         rows = self._database.rows(_LIST, pattern)
         return tuple(
             SessionInfo(
@@ -160,7 +161,8 @@ class SessionStore:
     def _find(self, part: str) -> str:
         """Return the id of the one session whose id begins so."""
         rows = self._database.rows(
-            "SELECT id FROM sessions WHERE substr(id, 1, length(?1)) = ?1", part
+            "SELECT id FROM sessions WHERE substr(id, 1, length(?1)) = ?1",
+            storable(part),
         )
         if not part or len(rows) != 1:
             what = "several sessions" if part and rows else "no session"

@@ -67,8 +67,10 @@ def test_no_file_is_overwritten(session: Session, tmp_path: Path) -> None:
     assert path.read_text() == "mine"
 
 
-def test_a_folder_that_is_not_there_is_an_error(
-    session: Session, tmp_path: Path
+@pytest.mark.parametrize("name", ["none/notes.md", "n" * 300, "a file/notes.md"])
+def test_what_cannot_be_written_is_an_error(
+    session: Session, tmp_path: Path, name: str
 ) -> None:
+    (tmp_path / "a file").touch()
     with pytest.raises(FileError, match="cannot be written"):
-        export(session, tmp_path / "none" / "notes.md", "markdown")
+        export(session, tmp_path / name, "markdown")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from engram_local.chat import session as session_module
+from engram_local.chat.export import export
 from engram_local.chat.records import ChatSettings
 from engram_local.chat.session import Session
 from engram_local.chat.sessions import SessionStore, default_path
@@ -126,6 +127,32 @@ def test_search_looks_into_texts(
     begin(store, "What is a lemur?", "It is 100% ape")
     begin(store, "Hi")
     assert len(store.list(search)) == n_found
+
+
+def test_texts_that_are_no_texts_are_kept_and_found(path: Path) -> None:
+    """A file's name need not be UTF-8; a byte-level token may be NUL."""
+    settings = ChatSettings.of(Settings())
+    with SessionStore(path, on_lost=refuse) as store:
+        session = store.create(
+            model="/models/caf\udce9.gguf",
+            memory="/models/\udce9.gguf",
+            system="Be \udce9",
+            settings=settings,
+        )
+        session.conversation.ask("What\0is that?")
+        message = session.conversation.begin_answer()
+        session.conversation.extend(message.id, "An\0ape.")
+        session.conversation.finish(message.id, "complete")
+        session.rename("a \ud800 name")
+        found_by = [len(store.list(text)) for text in ("ape", "name", "\ud800")]
+        assert found_by == [1, 1, 1]
+        found = store.load(session.id)
+        assert found.model == "/models/caf?.gguf"
+        assert texts(found.conversation) == ["What\ufffdis that?", "An\ufffdape."]
+        with pytest.raises(SessionError, match="no session"):
+            store.load("\udce9")
+        exported = export(session, path.with_name("chat.json"), "json")
+        assert "caf?.gguf" in exported.read_text("utf-8")
 
 
 def test_a_renamed_session_is_found_by_its_title(store: SessionStore) -> None:

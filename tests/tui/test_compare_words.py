@@ -9,11 +9,12 @@ from engram_local.settings import Settings
 from engram_local.worker.protocol import Generate
 from tests.tui.fakes import MODEL, finished
 from tui.compare_words import cannot_compare, comparison, finished_text, question_of
+from tui.engine_words import why_no_engine
 from tui.state import EngineState
 
 
 def test_a_reason_is_given_where_nothing_can_be_compared() -> None:
-    assert cannot_compare(EngineState()) == "No model is loaded yet."
+    assert cannot_compare(EngineState()) == why_no_engine(EngineState())
     lost = EngineState(phase="lost", model=MODEL)
     assert "F9" in str(cannot_compare(lost))
     bare = replace(MODEL, memory=None)

@@ -19,15 +19,19 @@ def test_a_token_has_a_gate_per_layer_and_their_mean() -> None:
     assert gates_of(trace, None) == (0.5, None, 0.5)
 
 
-def test_the_spread_goes_from_the_least_to_the_greatest() -> None:
-    assert spread_of((0.5, None, 0.25, 0.75)) == (0.25, 0.75)
+def test_the_spread_leaves_out_what_is_far_off() -> None:
+    gates = [None, 0.0, *(0.9 + number / 1000 for number in range(99)), 1.0]
+    low, high = spread_of(gates)
+    assert 0.9 <= low <= 0.91
+    assert 0.99 <= high <= 0.999
+    assert spread_of((0.5, None)) == (0.5, 0.5)
     assert spread_of((None, None)) == WHOLE_SCALE
     assert spread_of(()) == WHOLE_SCALE
 
 
 def test_there_is_a_reason_where_nothing_is_tinted() -> None:
-    assert "no answer yet" in str(why_no_gates(None, "attached"))
-    assert "no answer yet" in str(why_no_gates(trace_of(), "attached"))
+    assert "no answer of the chat" in str(why_no_gates(None, "attached"))
+    assert "no answer of the chat" in str(why_no_gates(trace_of(), "attached"))
     assert "llama.cpp" in str(why_no_gates(trace_of(()), "native"))
     assert "without a memory" in str(why_no_gates(trace_of(()), "attached"))
     assert why_no_gates(trace_of((), (0.5, 0.5)), "attached") is None

@@ -32,6 +32,7 @@ from engram_local.worker.protocol import (
 from tests.tui.fakes import MEMORY, MODEL, Answer, FakeEngine, Reply, fake_app
 from tests.tui.traces import REPLIES, TRACE, refused
 from tui.app import EngramApp
+from tui.gates import spread_of
 from tui.screens.memory import MemoryScreen
 from tui.screens.pick import PickScreen
 from tui.widgets.choice_line import ChoiceLine
@@ -119,7 +120,7 @@ def test_the_last_answer_is_shown_with_its_gates() -> None:
             segment.style.bgcolor for segment in heat.render_line(0) if segment.style
         }
         assert len(backgrounds) > 5
-        assert legend(app).endswith("1.00 (0 closed, 1 open)")
+        assert "(nine in ten tokens)" in legend(app)
         assert len(asked(engine, TraceAnswer)) == 1
 
     drive(engine, act)
@@ -149,6 +150,32 @@ def test_after_a_comparison_the_chats_answer_is_still_shown() -> None:
         assert len(asked(engine, TraceAnswer)) == 1
         heat = app.screen.query_one(HeatText)
         assert heat.render_line(0).text.startswith("A dodecahedron")
+        await pilot.press("end")
+        await settle(pilot)
+        assert "cannot be told any more" in text_of(app)
+
+    drive(engine, act)
+
+
+@pytest.mark.parametrize("keys", [["m"], ["m", "m"], ["t", "down", "enter"]])
+def test_after_a_change_of_memory_rows_are_those_of_the_next_answer(
+    keys: list[str],
+) -> None:
+    engine = engine_of(Answer(), Answer(chunks=("Another",)))
+
+    async def act(app: EngramApp, pilot: Pilot[int]) -> None:
+        for key in keys:
+            await pilot.press(key)
+            await pilot.pause()
+        n_asked = len(asked(engine, ExplainToken))
+        await pilot.press("right")
+        await settle(pilot)
+        assert "cannot be told any more" in text_of(app)
+        assert len(asked(engine, ExplainToken)) == n_asked
+        await ask(app)
+        await settle(pilot)
+        await settle(pilot)
+        assert "layer 2, 2 tokens" in text_of(app)
 
     drive(engine, act)
 
@@ -160,7 +187,7 @@ def test_another_models_answer_is_forgotten() -> None:
         engine._model = replace(MODEL, path="/models/other.gguf")
         await app.link.open(Open(model="other", memory=None, settings=Settings()))
         await settle(pilot)
-        assert "no answer yet" in legend(app)
+        assert "no answer of the chat" in legend(app)
         assert app.screen.query_one(HeatText).render_line(0).text.strip() == ""
 
     drive(engine, act)
@@ -222,14 +249,15 @@ def test_layers_are_taken_in_turn() -> None:
     drive(engine_of(), act)
 
 
-def test_the_scale_may_be_the_answers_own() -> None:
+def test_the_scale_is_the_answers_own_or_the_whole() -> None:
     async def act(app: EngramApp, pilot: Pilot[int]) -> None:
-        await pilot.press("l", "s")
-        gates = [token.gates[0] for token in TRACE.tokens]
-        assert legend(app).startswith(f"gate {min(gates):.2f} ")
-        assert legend(app).endswith(f"{max(gates):.2f} (least and most of this answer)")
+        await pilot.press("l")
+        low, high = spread_of([token.gates[0] for token in TRACE.tokens])
+        assert legend(app).startswith(f"gate {low:.2f} ")
+        assert f" {high:.2f} (nine in ten tokens)" in legend(app)
         await pilot.press("s")
         assert legend(app).startswith("gate 0.00")
+        assert legend(app).endswith("1.00 (0 closed, 1 open)")
 
     drive(engine_of(), act)
 
@@ -260,7 +288,7 @@ def test_before_the_first_answer_there_is_a_sentence() -> None:
     engine = engine_of()
 
     async def act(app: EngramApp, pilot: Pilot[int]) -> None:
-        assert "no answer yet" in legend(app)
+        assert "no answer of the chat" in legend(app)
         assert asked(engine, TraceAnswer) == []
 
     drive(engine, act, asks=False)
@@ -326,7 +354,7 @@ def test_stalls_rates_and_readiness_are_those_of_the_status() -> None:
         assert "p50 <= 0.03 ms" in histogram
         assert "57 steps" in histogram
         stalls = str(app.screen.query_one("#stalls", Static).content)
-        assert "last answer: p50 0.04 · p95 30.00 · max 41.00 ms" in stalls
+        assert "last answer: p50 0.040 · p95 30.000 · max 41.000 ms" in stalls
         assert "ready 100 of 114 times a layer asked, late 14" in stalls
         gauge = app.screen.query_one(Gauge).render().plain
         assert gauge == "330 per s · drive not measured: engram-local probe"

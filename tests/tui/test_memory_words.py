@@ -9,6 +9,7 @@ import pytest
 from engram_local.units import GIB
 from engram_local.worker.protocol import Loading
 from tests.tui.fakes import MEMORY, MODEL, STATUS, finished
+from tui.engine_words import why_no_engine
 from tui.memory_words import (
     about_memory,
     last_stall_text,
@@ -24,18 +25,16 @@ from tui.state import EngineState
 
 def test_a_memory_in_one_line() -> None:
     assert about_memory(MEMORY, True) == (
-        "wordnet · on · tier mmap · a file of its own · 40,000 rows of 200 B, 7.6 MiB"
-        " · 8 rows per token"
+        "wordnet · on · tier mmap · 40,000 rows of 200 B, 7.6 MiB · 8 per token"
     )
+    assert about_memory(MEMORY, True, True).endswith(" · answering, gates follow")
     native = replace(MEMORY, name="\x1b[2J", kind="native")
     assert about_memory(native, False).startswith("\\x1b[2J · OFF · ")
     assert "the model's own table" in about_memory(native, False)
 
 
 def test_there_is_always_something_to_do() -> None:
-    lost = EngineState(phase="lost", model=MODEL)
-    assert "F9" in str(nothing_to_see(lost))
-    assert nothing_to_see(EngineState()) == "No model is loaded yet."
+    assert nothing_to_see(EngineState()) == why_no_engine(EngineState())
     assert nothing_to_see(EngineState(phase="ready", model=MODEL)) is None
     bare = replace(MODEL, memory=None, memories=("/a/one.gguf",))
     sentence = str(nothing_to_see(EngineState(phase="ready", model=bare)))
@@ -52,7 +51,7 @@ def test_readiness_in_words() -> None:
 def test_stalls_of_an_answer_in_words() -> None:
     assert last_stall_text(None) == ""
     assert last_stall_text(replace(finished("A"), memory=None)) == ""
-    assert last_stall_text(finished("A")).startswith("last answer: p50 0.04 · p95")
+    assert last_stall_text(finished("A")).startswith("last answer: p50 0.040 · p95")
 
 
 def test_what_was_read_in_words() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engram_local.events import ArmStarted
-from engram_local.worker.protocol import ContextUse
+from engram_local.worker.protocol import ContextUse, MemoryChanged
 from tests.tui.fakes import MODEL, STATUS, finished
 from tui.state import EngineState, after
 
@@ -33,3 +33,10 @@ def test_the_peak_is_of_one_answer_without_its_prompt() -> None:
         state = after(state, status)
     assert state.peak_rows_per_s == 300.0
     assert after(state, CONTEXT).peak_rows_per_s is None
+
+
+def test_another_memory_and_a_comparison_begin_other_sequences() -> None:
+    state = after(READY, MemoryChanged(memory=None, memory_on=False))
+    assert state.n_sequences == 1
+    assert after(state, ArmStarted(memory_on=True)).n_sequences == 2
+    assert after(state, CONTEXT).n_sequences == 1

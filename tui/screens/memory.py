@@ -78,12 +78,15 @@ class MemoryScreen(AppScreen):
         self._trace: AnswerTrace | None = None
         self._traced: Finished | None = None
         """The answer that the trace is of, or was asked for."""
+        self._traced_in = 0
         self._model_path: str | None = None
         """Of the model whose answer is shown."""
-        self._is_spread = False
+        self._is_spread = True
         self._explained: int | None = None
         """The token whose rows are shown, or are asked for."""
         self._is_explaining = False
+        self._written: dict[str, str] = {}
+        """What texts say, by their ids."""
         self._watch = TableWatch()
         self._look_problem = ""
         """Why the last look at the table failed."""
@@ -131,14 +134,15 @@ class MemoryScreen(AppScreen):
 
     def _draw(self, state: EngineState) -> None:
         sentence = words.nothing_to_see(state)
-        self.query_one("#nothing", Static).update(Content(sentence or ""))
+        self._write("nothing", [sentence or ""])
         self.query_one("#nothing").display = sentence is not None
         self.query_one("#memory").display = sentence is None
         self.query_one("#about").display = sentence is None
         memory = None if state.model is None else state.model.memory
         if memory is not None:
-            about = words.about_memory(memory, state.memory_on)
-            self.query_one("#about", Static).update(Content(about))
+            is_busy = state.phase == "busy"
+            about = words.about_memory(memory, state.memory_on, is_busy)
+            self._write("about", [about])
             self._draw_numbers(state, memory)
         self._follow_answer(state)
 
@@ -160,8 +164,11 @@ class MemoryScreen(AppScreen):
         self.query_one(ResidencyStrips).note(note)
 
     def _write(self, widget_id: str, lines: list[str]) -> None:
+        """Update a text if it is another one: this is called twice a second."""
         text = "\n".join(line for line in lines if line)
-        self.query_one(f"#{widget_id}", Static).update(Content(text))
+        if self._written.get(widget_id) != text:
+            self._written[widget_id] = text
+            self.query_one(f"#{widget_id}", Static).update(Content(text))
 
     # --- the answer -------------------------------------------------------------
 
@@ -172,7 +179,7 @@ class MemoryScreen(AppScreen):
             self._model_path = state.model.path
             self._show_trace(None)
         if state.finished is not None and state.finished is not self._traced:
-            self._traced = state.finished
+            self._traced, self._traced_in = state.finished, state.n_sequences
             self._ask_trace()
         elif self._explained != self._heat.cursor:
             self._explain()
@@ -230,8 +237,17 @@ class MemoryScreen(AppScreen):
     def _explain(self) -> None:
         if self._trace is None or not self._trace.tokens or self._is_explaining:
             return
-        if self.link.state.phase == "ready":
+        if not self._is_in_engine():
+            self._explained = self._heat.cursor
+            self.query_one(TokenCard).explain(words.NEW_SEQUENCE)
+        elif self.link.state.phase == "ready":
             self._ask_rows(self._trace)
+
+    def _is_in_engine(self) -> bool:
+        """Whether the tokens that are shown are those of the engine's sequence."""
+        state = self.link.state
+        is_newest = state.finished is self._traced
+        return is_newest and state.n_sequences == self._traced_in
 
     @work(group="rows")
     async def _ask_rows(self, trace: AnswerTrace) -> None:
@@ -306,7 +322,7 @@ class MemoryScreen(AppScreen):
         line.take(line.taken + 1)
 
     def action_scale(self) -> None:
-        """Tint from 0 to 1, or from the answer's least to its most."""
+        """Tint where the answer's gates are, or from 0 to 1."""
         self._is_spread = not self._is_spread
         self._tint()
 

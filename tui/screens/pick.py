@@ -46,7 +46,7 @@ class PickScreen(ModalScreen[str | None]):
             yield Static(Content(self._title))
             yield OptionList(*(self._option(name) for name in self._answers))
             if self._typed is not None:
-                yield Input(placeholder=self._typed)
+                yield Input(placeholder=self._typed, compact=True)
 
     def on_mount(self) -> None:
         if self._taken is not None and self._taken in self._answers:

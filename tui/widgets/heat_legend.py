@@ -36,7 +36,7 @@ class HeatLegend(Widget):
         if scale == (0.0, 1.0):
             text.append(" (0 closed, 1 open)")
         else:
-            text.append(" (least and most of this answer)")
+            text.append(" (nine in ten tokens)")
         self._show(text)
 
     def _show(self, text: Text) -> None:
