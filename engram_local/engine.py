@@ -375,6 +375,8 @@ class Engine:
     def _evaluate_prompt(self, answer: Answer) -> Iterator[Event]:
         n_total = len(answer.prompt_ids)
         answer.n_cached = self._sequence.rewind(answer.prompt_ids)
+        if self._cancelled:  # while it was encoded: a decode would not know
+            return
         for n_done in self._sequence.evaluate(answer.prompt_ids[answer.n_cached :]):
             yield PromptProgress(n_done=answer.n_cached + n_done, n_total=n_total)
             self._check_open()  # the reader had control

@@ -273,7 +273,11 @@ def _problem(path: Path) -> str | None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        return "is a link to nothing" if path.is_symlink() else "is not there"
+        return (
+            "is a link to nothing"
+            if path.is_symlink()
+            else "is listed, but its file is missing"
+        )
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
     return None if stat.S_ISREG(mode) else "is no ordinary file"

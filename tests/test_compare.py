@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engram_local.compare import compare
-from engram_local.errors import UsageError
+from engram_local.errors import Interrupted, UsageError
 from engram_local.events import (
     ArmStarted,
     Compared,
@@ -115,6 +115,19 @@ def test_a_cancelled_answer_is_the_last() -> None:
     (arm,) = events[-1].arms
     assert arm.memory_on
     assert arm.nll_on is arm.nll_off is None
+
+
+def test_what_is_cancelled_between_two_scores_ends() -> None:
+    n_left = iter([2, 1, 0])
+
+    def check() -> None:
+        if not next(n_left):
+            raise Interrupted("enough")
+
+    engine: Any = FakeEngine()
+    with pytest.raises(Interrupted):
+        list(compare(engine, PROMPT, Settings(), check=check))
+    assert engine.on
 
 
 def test_an_empty_answer_costs_nothing() -> None:

@@ -268,7 +268,8 @@ def test_a_manifest_that_is_a_pipe_is_not_opened(home: Path) -> None:
 
 def test_a_missing_blob_is_said(home: Path) -> None:
     put_manifest(home / ".ollama/models", f"{LIBRARY}/m/1b", model_layer(DIGEST))
-    assert problems(find_model_files()) == {"m:1b": "is not there"}
+    expected = {"m:1b": "is listed, but its file is missing"}
+    assert problems(find_model_files()) == expected
 
 
 def test_a_name_finds_its_file(home: Path) -> None:

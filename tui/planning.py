@@ -30,7 +30,7 @@ class Wishes:
     """What is asked, as it was typed; empty = the default."""
 
     model: str
-    """A file, a name that `ls` shows, or a card."""
+    """A file, a name that `ls` shows, or a card; empty = the default model."""
 
     n_ctx: str = ""
     cache_type_k: str = "f16"
@@ -58,7 +58,7 @@ class Wishes:
             if text != usual
             for word in (flag, text)
         ]
-        return shlex.join(["engram-local", "size", self.model, *words])
+        return shlex.join(["engram-local", "size", *filter(None, [self.model]), *words])
 
     @property
     def gpus(self) -> tuple[str, ...]:
@@ -104,10 +104,15 @@ def verdict_of(model: Path, look: Look) -> str:
 
 
 def find_spec(word: str) -> ModelSpec:
-    """Return the model of a file, a card's name, or a name that `ls` shows."""
+    """Return the model of a file, a card's name, or a name that `ls` shows.
+
+    Empty = the default model. Raises FileError.
+    """
+    from engram_local.catalog import default_model
     from engram_local.model_files import find_model_files, resolve_name
     from engram_local.sizing.sources import open_spec
 
+    word = word or str(default_model())
     try:
         return open_spec(word)
     except FileError:

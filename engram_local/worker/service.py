@@ -139,10 +139,12 @@ class Service:
         call.say(
             ContextUse(n_prompt=count(seen), n_ctx=engine.n_ctx, n_left_out=n_left_out)
         )
-        if isinstance(request, Compare):
-            events: Iterable[Event] = compare(engine, _plain(seen), request.settings)
-        else:
-            events = engine.generate(_plain(seen), settings=request.settings)
+        prompt, settings = _plain(seen), request.settings
+        events: Iterable[Event] = (
+            compare(engine, prompt, settings, check=call.check)
+            if isinstance(request, Compare)
+            else engine.generate(prompt, settings=settings)
+        )
         self._pass_on(engine, events, call)
 
     def _pass_on(self, engine: Engine, events: Iterable[Event], call: Call) -> None:

@@ -185,6 +185,21 @@ def test_empty_prompt_is_an_error(engine: Engine) -> None:
         finish(engine, "")
 
 
+def test_a_cancel_while_the_prompt_is_encoded_computes_nothing(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = engine.encode
+
+    def cancelled(prompt: object) -> list[int]:
+        engine.cancel()
+        return encode(prompt)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine, "encode", cancelled)
+    (event,) = engine.generate(WHALE, settings=SHORT)
+    assert isinstance(event, Finished)
+    assert (event.finish_reason, event.token_ids) == ("cancelled", ())
+
+
 def test_cancel_keeps_the_text_and_the_engine(engine: Engine) -> None:
     events = engine.generate(WHALE, settings=replace(EXACT, max_tokens=200))
     chunks = []

@@ -91,7 +91,17 @@ async def ask(app: EngramApp) -> None:
 async def settle(pilot: Pilot[int]) -> None:
     """Let the cursor rest, and what follows from it be done."""
     await pilot.pause(0.15)
+    await until(pilot, lambda: not pilot.app.workers)
     await pilot.pause()
+
+
+async def until(pilot: Pilot[int], is_so: Callable[[], bool]) -> None:
+    """Wait, ten seconds at most."""
+    for _ in range(200):
+        if is_so():
+            return
+        await pilot.pause(0.05)
+    raise AssertionError("it never came")
 
 
 def text_of(app: EngramApp, kind: type[Static] = TokenCard) -> str:
@@ -388,19 +398,16 @@ def test_the_table_is_looked_at_while_nothing_else_is_done() -> None:
     engine = engine_of(Answer(), Answer(waits=True))
 
     async def act(app: EngramApp, pilot: Pilot[int]) -> None:
-        assert "layer 2: 44 % of 3.8 MiB in RAM" in strips(app)
+        await until(pilot, lambda: "layer 2: 44 % of 3.8 MiB in RAM" in strips(app))
         answering = asyncio.create_task(ask(app))
+        await until(pilot, lambda: app.link.state.phase == "busy")
         await pilot.pause(0.1)
         n_looks = len(asked(engine, LookAtTable))
-        await pilot.pause(1.3)
+        await pilot.pause(1.6)
         assert len(asked(engine, LookAtTable)) == n_looks
         await pilot.press("escape")
         await answering
-        for _ in range(100):
-            await pilot.pause(0.1)
-            if len(asked(engine, LookAtTable)) > n_looks:
-                break
-        assert len(asked(engine, LookAtTable)) == n_looks + 1
+        await until(pilot, lambda: len(asked(engine, LookAtTable)) > n_looks)
 
     drive(engine, act)
 
@@ -423,8 +430,8 @@ def test_a_screen_that_is_not_shown_asks_nothing() -> None:
 
 def test_a_look_that_fails_is_a_sentence() -> None:
     async def act(app: EngramApp, pilot: Pilot[int]) -> None:
-        await pilot.pause(0.6)
-        assert "the position is not in the sequence" in strips(app)
+        sentence = "the position is not in the sequence"
+        await until(pilot, lambda: sentence in strips(app))
 
     drive(engine_of(replies={LookAtTable: refused}), act)
 

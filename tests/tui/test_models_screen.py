@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from textual.widgets import DataTable
 
 from engram_local.errors import FileError
 from engram_local.hardware import Hardware
+from engram_local.local_models import LocalModel
 from engram_local.settings import Settings
 from engram_local.worker.protocol import Generate, Open
 from tests.fakes import make_memory, memory_file
@@ -21,6 +23,8 @@ from tests.tui.fakes import MODEL, Answer, FakeEngine
 from tui.app import EngramApp
 from tui.screens import models
 from tui.state import EngineState
+
+LATE = LocalModel(name="late", path=Path("models/late.gguf"), source="./models")
 
 
 @pytest.fixture(autouse=True)
@@ -106,8 +110,6 @@ def test_enter_loads_and_a_restart_loads_the_same() -> None:
 
 
 def test_the_loaded_one_is_marked() -> None:
-    from dataclasses import replace
-
     engine = FakeEngine(model=replace(MODEL, path="models/sound.gguf"))
 
     async def act(app: EngramApp, pilot: Pilot[int]) -> None:
@@ -229,3 +231,15 @@ def test_without_models_it_says_what_to_do() -> None:
         await until(pilot, lambda: "There is no model here yet" in text(app, "#about"))
 
     drive(act, key="f6")
+
+
+def test_what_an_older_search_found_is_not_listed_again() -> None:
+    async def act(app: EngramApp, pilot: Pilot[int]) -> None:
+        screen = app.screen
+        assert isinstance(screen, models.ModelsScreen)
+        await pilot.press("r")
+        screen.post_message(models.Found(LATE, scan=1))
+        await until(pilot, lambda: "3 found" in text(app, "#about"))
+        assert len(rows(app)) == 3
+
+    on_models(act)

@@ -64,6 +64,9 @@ def test_a_model_is_a_file_a_name_or_a_card() -> None:
     assert find_spec("TINY").origin == str(Path("models/tiny.gguf"))
     with pytest.raises(FileError, match="no known model"):
         find_spec("nonsense")
+    with pytest.raises(FileError, match="there is no default model"):
+        find_spec("")
+    assert Wishes(model="").command == "engram-local size"
 
 
 def test_a_verdict_is_one_line() -> None:

@@ -43,6 +43,7 @@ class Found(Message):
     """A model, by the thread that looks for them."""
 
     model: LocalModel
+    scan: int
 
 
 @dataclass
@@ -50,6 +51,7 @@ class Looking(Message):
     """What that thread does; None at its end."""
 
     what: str | None
+    scan: int
 
 
 @dataclass
@@ -74,6 +76,7 @@ class ModelsScreen(AppScreen):
         super().__init__()
         self._models: dict[str, LocalModel] = {}
         self._looking: str | None = None
+        self._n_scans = 0
         self._loaded_path: str | None = None
         self._was_loaded: str | None = None
         """The model before the one that was asked for here."""
@@ -107,7 +110,8 @@ class ModelsScreen(AppScreen):
         look_again()
         self._models.clear()
         self._table.clear()
-        self._scan()
+        self._n_scans += 1
+        self._scan(self._n_scans)
 
     def action_type_path(self) -> None:
         """Go to where a path is typed."""
@@ -116,28 +120,31 @@ class ModelsScreen(AppScreen):
     # --- looking for models -----------------------------------------------------
 
     @work(thread=True, exclusive=True, group="scan")
-    def _scan(self) -> None:
+    def _scan(self, scan: int) -> None:
         worker = get_current_worker()
 
         def progress(what: str, part: float) -> None:
             if worker.is_cancelled:
                 raise _EndedError
-            self.post_message(Looking(f"{what} {part:.0%}".replace("%", " %")))
+            self.post_message(Looking(f"{what} {part:.0%}".replace("%", " %"), scan))
 
         try:
             for model in find_models(progress=progress):
-                self.post_message(Found(model))
+                self.post_message(Found(model, scan))
         except _EndedError:
             return
-        self.post_message(Looking(None))
+        self.post_message(Looking(None, scan))
 
     @on(Looking)
     def _show_progress(self, message: Looking) -> None:
-        self._looking = message.what
-        self._draw(self.link.state)
+        if message.scan == self._n_scans:
+            self._looking = message.what
+            self._draw(self.link.state)
 
     @on(Found)
     def _add(self, message: Found) -> None:
+        if message.scan != self._n_scans:  # of the scan before, but still under way
+            return
         key = str(len(self._models))
         self._models[key] = message.model
         is_loaded = _is_loaded(message.model, self._loaded_path)
@@ -191,11 +198,13 @@ class ModelsScreen(AppScreen):
 
     @on(DataTable.RowSelected)
     def _load_selected(self, event: DataTable.RowSelected) -> None:
-        model = self._models[str(event.row_key.value)]
+        model = self._models.get(str(event.row_key.value))
+        if model is None:
+            return
         if model.problem is not None:
-            self.refuse(f"{model.name} {model.problem}")
+            self._refuse(f"{model.name} {model.problem}")
         elif model.is_memory:
-            self.refuse(f"{model.name} is a memory; the Memory screen adds it")
+            self._refuse(f"{model.name} is a memory; the Memory screen adds it")
         else:
             self._load(model.path)
 
@@ -205,9 +214,9 @@ class ModelsScreen(AppScreen):
         if path.is_file():
             self._load(path)
         elif event.value.strip():
-            self.refuse(f"{path} is no file")
+            self._refuse(f"{path} is no file")
 
-    def refuse(self, sentence: str) -> None:
+    def _refuse(self, sentence: str) -> None:
         """Say why a model is not loaded, and that all is as it was."""
         model = self.link.state.model
         stays = "No model is loaded" if model is None else f"{model.name} stays loaded"
