@@ -58,6 +58,12 @@ def frozen_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
         "tui.engine_link.measure_machine_ram",
         lambda: MachineRam(total_bytes=32 * GIB, available_bytes=24 * GIB),
     )
+    monkeypatch.setattr(
+        "tui.engine_link.measure_resources",
+        lambda pid: Resources(
+            rss_anon_bytes=900 * MIB, rss_file_bytes=4 * GIB, vram_bytes=None
+        ),
+    )
 
 
 def prepared(
@@ -138,11 +144,11 @@ def test_sessions(snap_compare: SnapCompare, monkeypatch: pytest.MonkeyPatch) ->
     assert snap_compare(app, terminal_size=(80, 24), run_before=prepared(act))
 
 
-def test_the_sidebar_with_a_gpu(
-    snap_compare: SnapCompare, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_sidebar_with_a_gpu(snap_compare: SnapCompare) -> None:
     gpu = GpuUse(name="GeForce RTX 4090", used_bytes=18 * GIB, total_bytes=24 * GIB)
-    app = fake_app(FakeEngine())
+    engine = FakeEngine()
+    engine.pid = 1
+    app = fake_app(engine)
 
     async def act(pilot: Pilot[Any]) -> None:
         state = app.link.state
@@ -155,9 +161,6 @@ def test_the_sidebar_with_a_gpu(
                 state,
                 model=replace(state.model, parts=parts),
                 status=replace(STATUS, gpus=(gpu,)),
-                resources=Resources(
-                    rss_anon_bytes=900 * MIB, rss_file_bytes=4 * GIB, vram_bytes=None
-                ),
             )
         )
 
