@@ -381,7 +381,7 @@ class Engine:
             yield PromptProgress(n_done=answer.n_cached + n_done, n_total=n_total)
             self._check_open()  # the reader had control
             if self._cancelled:
-                break
+                return  # no rate: not all of it was computed
         answer.prompt_s = answer.elapsed_s
 
     def _decode_answer(self, answer: Answer, settings: Settings) -> Iterator[Event]:

@@ -316,8 +316,9 @@ def parse(line: str) -> Action:
 
 
 def is_command(line: str) -> bool:
-    """Return whether a line is a command, not a question."""
-    return line.lstrip().startswith("/")
+    """Return whether a line is a command; a question may begin with a path."""
+    word, *_ = line.split(maxsplit=1) or [""]
+    return word.startswith("/") and "/" not in word[1:]
 
 
 def commands_in(front_end: FrontEnd) -> tuple[Command, ...]:

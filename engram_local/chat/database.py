@@ -116,7 +116,7 @@ class Database:
             raise _explained(self.path, error) from error
         except OSError as error:
             raise SessionError(
-                f"{self.path} cannot be made: {error.strerror}"
+                f"{self.path} cannot be opened or made: {error.strerror}"
             ) from error
 
     def _set_up(self) -> None:

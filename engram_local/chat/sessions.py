@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
 import platformdirs
 
-from engram_local.chat.conversation import storable
+from engram_local.chat.conversation import Message, storable
 from engram_local.chat.database import Database
 from engram_local.chat.records import (
     MESSAGE_COLUMNS,
@@ -121,8 +121,7 @@ class SessionStore:
             messages = [message_from_row(row) for row in rows]
         except (TypeError, ValueError) as error:
             raise self._unreadable(session_id) from error
-        known = {None, *(message.id for message in messages)}
-        if not {leaf_id, *(message.parent_id for message in messages)} <= known:
+        if not _is_tree(messages, leaf_id):
             raise self._unreadable(session_id)
         return Session(
             self._database,
@@ -184,6 +183,16 @@ class SessionStore:
         with self._database.writing() as connection:
             for statement in _END_PARTIAL_ANSWERS:
                 connection.execute(statement, (session_id,))
+
+
+def _is_tree(messages: Sequence[Message], leaf_id: str | None) -> bool:
+    """Return whether every message follows one before it; else paths may not end."""
+    known: set[str | None] = {None}
+    for message in messages:
+        if message.parent_id not in known:
+            return False
+        known.add(message.id)
+    return leaf_id in known
 
 
 def _escape_like(text: str) -> str:

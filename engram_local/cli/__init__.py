@@ -46,7 +46,21 @@ class Command(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; the only place that prints errors."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _do(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:  # also while a command is imported, which takes 0.1 s
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain again at exit.
+        _drop_stdout()
+        return 1
+    except OSError as error:
+        print(f"error[io]: {error}", file=sys.stderr)
+        _drop_stdout()
+        return 1
+
+
+def _do(arguments: list[str]) -> int:
     args, unknown = make_parser(arguments).parse_known_args(arguments)
     if unknown:
         args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -66,16 +80,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.hint:
             print(f"hint: {escape_control(error.hint)}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain again at exit.
-        _drop_stdout()
-        return 1
-    except OSError as error:
-        print(f"error[io]: {error}", file=sys.stderr)
-        _drop_stdout()
-        return 1
 
 
 class _Parser(argparse.ArgumentParser):

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from engram_local.chat.answer_line import answer_line
 from engram_local.chat.conversation import AnswerStats
-from engram_local.model_files import shown_name
 from engram_local.telemetry import measure_resources
 from engram_local.units import escape_control, format_bytes, format_count
 
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 
 def title(engine: Engine) -> str:
     """Return one line: which model, which memory."""
+    from engram_local.model_files import shown_name  # numba: 0.4 s
+
     name = escape_control(shown_name(engine.path, engine.spec.name))
     memory = engine.memory
     if memory is None:

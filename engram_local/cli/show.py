@@ -6,9 +6,6 @@ import argparse
 import json
 from pathlib import Path
 
-from engram_local.formats.facts import as_text, collect
-from engram_local.formats.split import read_model_header
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of `show`."""
@@ -18,6 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the facts."""
+    from engram_local.formats.facts import as_text, collect  # numba: 0.4 s
+    from engram_local.formats.split import read_model_header
+
     facts = collect(read_model_header(args.file))
     print(json.dumps(facts, indent=2) if args.json else as_text(facts))
     return 0

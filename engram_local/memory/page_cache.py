@@ -44,6 +44,9 @@ def _is_ours(path: Path, descriptor: int) -> bool:
 
 def _mapped_bytes(descriptor: int, begin: int, end: int) -> int | None:
     start = begin // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+    end = min(end, os.fstat(descriptor).st_size)  # it may have become shorter
+    if begin >= end:
+        return 0
     with mmap.mmap(
         descriptor, end - start, access=mmap.ACCESS_READ, offset=start
     ) as mapped:
@@ -69,10 +72,10 @@ def read_through(path: Path, ranges: Ranges) -> Iterator[int]:
 def release(path: Path, ranges: Ranges) -> None:
     """Let the page cache forget parts of a file, so that others can use its room.
 
-    Only whole pages go, and none that the system keeps as one with a neighbour.
-    What this process maps of them is read from the file again
-    when it is touched, so that too much costs time and never a result. Does nothing
-    where the system cannot, and pages that another process maps stay.
+    Only whole pages go, and none that the system keeps as one with a neighbour. What
+    this process maps of them is read from the file again when it is touched, so that
+    too much costs time and never a result. Does nothing where the system cannot, and
+    pages that another process maps stay.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -99,6 +99,11 @@ def test_what_is_wrong_is_said(line: str, message: str) -> None:
     assert caught.value.message.startswith(message)
 
 
+@pytest.mark.parametrize("line", ["/usr/bin/env: what is that?", "a /help", "", " "])
+def test_a_question_is_no_command(line: str) -> None:
+    assert not is_command(line)
+
+
 def test_an_unknown_command_has_its_neighbours() -> None:
     with pytest.raises(UsageError) as caught:
         parse("/regn")

@@ -78,7 +78,7 @@ def test_damage_in_the_middle_is_an_error(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SessionError, match="cannot be made"):
+    with pytest.raises(SessionError, match="cannot be opened or made"):
         open_store(tmp_path / "file" / "sessions.db")
 
 

@@ -260,6 +260,7 @@ def test_what_cannot_be_written_is_told_once_and_the_chat_goes_on(path: Path) ->
         "UPDATE sessions SET leaf_id = 'none'",
         "UPDATE messages SET stats = '[]'",
         "UPDATE messages SET parent_id = 'none'",
+        "UPDATE messages SET parent_id = id",
     ],
 )
 def test_a_session_that_was_changed_by_others_is_an_error(

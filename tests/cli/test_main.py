@@ -40,14 +40,24 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert f"engram-local {name}" in capsys.readouterr().out
 
 
-def test_help_imports_nothing_heavy() -> None:
+@pytest.mark.parametrize("name", ["--help", *COMMANDS])
+def test_help_imports_nothing_heavy(name: str) -> None:
     code = (
-        "import sys; from engram_local.cli import make_parser; make_parser(['--help']);"
+        "import sys; from engram_local.cli import make_parser;"
+        f"make_parser(['{name}']);"
         "print([m for m in ('numpy', 'numba', 'llama_cpp', 'textual') "
         "if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_ctrl_c_while_a_command_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("engram_local.cli.import_module", interrupted)
+    assert main(["run"]) == 130
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -140,3 +140,18 @@ def test_what_was_read_is_in_memory_and_nothing_else(
 def test_a_file_that_cannot_be_read_is_a_table_error(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="cannot be read"):
         list(page_cache.read_through(tmp_path / "none", [(0, 1)]))
+
+
+@pytest.mark.parametrize("has_cachestat", [True, False])
+def test_of_a_file_that_became_shorter_the_rest_counts(
+    file: Path, has_cachestat: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_cachestat:
+        monkeypatch.setattr(page_cache, "cached_pages", lambda *_: None)
+    with open(file, "r+b") as opened:
+        opened.truncate(2 * PAGE)
+        opened.seek(0)
+        opened.read()
+        descriptor = opened.fileno()
+        assert page_cache.cached_bytes(file, descriptor, PAGE, MIB) == PAGE
+        assert page_cache.cached_bytes(file, descriptor, MIB, 2 * MIB) == 0
