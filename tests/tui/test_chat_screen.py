@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
 
 from engram_local.chat.conversation import ChatMessage
@@ -483,3 +484,19 @@ def test_the_view_follows_only_at_the_end() -> None:
         assert 0 < transcript.scroll_y <= at
 
     drive(act, FakeEngine(Answer(chunks=chunks), Answer(chunks=chunks)), size=(80, 24))
+
+
+def test_keys_that_come_at_once_are_done_in_turn() -> None:
+    """As from a slow line, or a program that types."""
+
+    async def act(app: EngramApp, pilot: Pilot[int]) -> None:
+        for key in "one":
+            app.post_message(events.Key(key, key))
+        app.post_message(events.Key("enter", "\r"))
+        for key in "two":
+            app.post_message(events.Key(key, key))
+        await settle(pilot)
+        assert shown(app)[0] == "one"
+        assert chat_of(app).prompt.text == "two"
+
+    drive(act, FakeEngine())

@@ -90,9 +90,15 @@ class ChatScreen(AppScreen):
                 yield Transcript()
                 yield Banner(self.link, self.engram.shown_keys)
                 yield CommandHints()
-                own_keys = [key for one in OWN_KEYS for key in self.engram.keys_of(one)]
-                yield Prompt(self._last_question, own_keys)
+                yield Prompt(self._last_question, self._own_keys())
             yield Sidebar(self.link)
+
+    def _own_keys(self) -> dict[str, str]:
+        return {
+            key: action
+            for key_id, action in OWN_KEYS.items()
+            for key in self.engram.keys_of(key_id)
+        }
 
     def on_mount(self) -> None:
         self.link.changed.subscribe(self, self._engine_changed)
