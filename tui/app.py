@@ -235,17 +235,22 @@ class EngramApp(App[int]):
 
     def _find_session(self) -> Session:
         """Return the session to go on with, else a new one."""
-        if self.options.session is not None:
-            return self.store.load(self.options.session)
-        newest = self.store.newest() if self.options.resume else None
-        return newest or self.new_session()
+        options = self.options
+        if options.session is None:
+            session = self.new_session()
+        else:
+            session = self.store.load(options.session)
+            session.change_settings(replace(session.settings, **options.sampling))
+        if options.system is not None:
+            session.conversation.system = options.system
+        return session
 
     def _open_store(self, path: Path | None) -> SessionStore:
         """Open the sessions; where they cannot be and none is asked for, others."""
         try:
             return SessionStore(path, on_lost=self._say_lost)
         except SessionError as error:
-            if self.options.resume or self.options.session:
+            if self.options.session is not None:
                 raise
             self._lost = error
         return SessionStore(None, on_lost=self._say_lost)
@@ -264,7 +269,10 @@ def run_app(options: TuiOptions) -> int:
     settings = resolve_tui()
     options = replace(options, theme=options.theme or settings.theme)
     app = EngramApp(
-        options, make_port=_engine, keymap=settings.keys, sessions=default_path()
+        options,
+        make_port=_engine,
+        keymap=settings.keys,
+        sessions=default_path() if options.keep else None,
     )
     return asyncio.run(_run(app))
 

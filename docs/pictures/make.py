@@ -38,10 +38,6 @@ async def main() -> None:
             model=None,
             memory="auto",
             settings=SETTINGS,
-            fit=True,
-            session=None,
-            resume=False,
-            theme=None,
         )
         app = EngramApp(options, make_port=lambda on_log: EngineClient(on_log=on_log))
         async with app.run_test(size=SIZE) as pilot:

@@ -13,7 +13,7 @@ from textual.selection import Selection
 
 from engram_local.chat.sessions import SessionStore
 from engram_local.errors import SessionError
-from engram_local.worker.protocol import UseMemory
+from engram_local.worker.protocol import Generate, UseMemory
 from tests.tui.driving import ask, chat_of, drive, settle, shown, toasts
 from tests.tui.fakes import Answer, FakeEngine, fake_app, fake_engines
 from tui.app import EngramApp
@@ -54,6 +54,31 @@ def test_quitting_in_the_middle_of_an_answer_keeps_it(file: Path) -> None:
     assert texts_in(file) == [("What is a lemur?", "complete"), ("A lem", "cut")]
 
 
+def newest_id(file: Path) -> str:
+    with SessionStore(file, on_lost=lambda error: None) as store:
+        session = store.newest()
+        assert session is not None
+        return session.id
+
+
+def test_flags_count_more_than_what_a_session_was_held_with(file: Path) -> None:
+    async def run(app: EngramApp) -> Generate:
+        async with app.run_test() as pilot:
+            await settle(pilot)
+            await ask(pilot, "one")
+        assert app.link.asked is not None
+        return app.link.asked
+
+    before = asyncio.run(run(app_with(file, system="Be kind.")))
+    assert before.settings.temperature == 0.8
+    changes = {"session": newest_id(file), "sampling": {"temperature": 0.0}}
+    asked = asyncio.run(run(app_with(file, **changes)))
+    assert asked.settings.temperature == 0.0
+    assert asked.messages[0].content == "Be kind."
+    asked = asyncio.run(run(app_with(file, system="Be brief.", **changes)))
+    assert asked.messages[0].content == "Be brief."
+
+
 def test_the_newest_session_is_gone_on_with(file: Path) -> None:
     engine = FakeEngine()
 
@@ -65,7 +90,7 @@ def test_the_newest_session_is_gone_on_with(file: Path) -> None:
             return shown(app)
 
     asyncio.run(run(app_with(file), "one"))
-    found = asyncio.run(run(app_with(file, engine, resume=True), ""))
+    found = asyncio.run(run(app_with(file, engine, session=newest_id(file)), ""))
     assert found == ["one", LEMUR]
 
 
@@ -104,7 +129,7 @@ def test_a_broken_file_is_no_reason_not_to_chat(file: Path) -> None:
 
     asyncio.run(run())
     with pytest.raises(SessionError):
-        app_with(file, resume=True)
+        app_with(file, session="abc")
 
 
 def test_an_unknown_session_is_refused(file: Path) -> None:
