@@ -565,7 +565,7 @@ COMMANDS = (
     ),
     Command(
         names=("tui",),
-        help="how to go on in the chat app",
+        help="go on in the chat app",
         only_in="line",
         action=lambda _: OpenApp(),
     ),

@@ -29,7 +29,7 @@ from engram_local.chat.export import export
 from engram_local.chat.records import ChatSettings, SessionInfo
 from engram_local.chat.session import Session
 from engram_local.chat.sessions import SessionStore
-from engram_local.cli import answer, options, report, session_options, typed
+from engram_local.cli import answer, options, report, session_options, tui, typed
 from engram_local.errors import (
     EngramError,
     FileError,
@@ -43,7 +43,7 @@ from engram_local.units import escape_control, format_count
 if TYPE_CHECKING:
     from engram_local.engine import Engine
 
-_GREETING = "/help lists the commands; engram-local tui: the chat app"
+_GREETING = "/help lists the commands; /tui goes on in the chat app"
 _KEYS = '''\
 """             begins and ends a text of several lines
 Ctrl-C          stop the answer and keep its text; twice to quit'''
@@ -64,8 +64,17 @@ def run(args: argparse.Namespace) -> int:
                 session.change_settings(replace(session.settings, **changes))
             if args.system is not None:
                 session.conversation.system = args.system
-            LineChat(engine, store, settings, session).run()
-    return 0
+            chat = LineChat(engine, store, settings, session)
+            chat.run()
+    return _open_app(args, chat.session) if chat.wants_app else 0
+
+
+def _open_app(args: argparse.Namespace, session: Session) -> int:
+    """Go on in the chat app, which loads the model in a process of its own."""
+    is_kept = not (args.no_save or session.is_lost) and session.conversation.messages()
+    args.resume, args.session = False, session.id if is_kept else None
+    args.theme = None
+    return tui.run(args)
 
 
 def new_session(
@@ -114,6 +123,9 @@ class LineChat:
         self._store = store
         self._settings = settings
         self._is_over = False
+        self.wants_app = False
+        """Whether the chat ended to go on in the chat app."""
+
         self._use(session)
 
     def run(self) -> None:
@@ -131,6 +143,11 @@ class LineChat:
         elif line:
             self._conversation.ask(line)
             self._answer(self._conversation.begin_answer())
+
+    @property
+    def session(self) -> Session:
+        """What is gone on with."""
+        return self._session
 
     @property
     def _conversation(self) -> Conversation:
@@ -289,7 +306,7 @@ class LineChat:
 
     @_do.register
     def _(self, action: commands.OpenApp) -> None:
-        _say(f"/bye, then: engram-local tui --session {self._session.id}")
+        self._is_over = self.wants_app = True
 
     @_do.register
     def _(self, action: commands.SetSystem) -> None:
