@@ -19,6 +19,7 @@ from engram_local.worker.protocol import (
     Compare,
     Event,
     Generate,
+    LookAtTable,
     Open,
     Request,
     UseMemory,
@@ -55,6 +56,9 @@ class EngineLink:
         """The newest lines of the log, of ended processes too; oldest first."""
         self._make_port = make_port
         self._port: EnginePort | None = None
+        self._pid: int | None = None
+        """Of the process at the last look."""
+
         self._under_way: list[Phase] = []
         self._opening: Open | None = None
 
@@ -120,15 +124,23 @@ class EngineLink:
         """End the process, if there is one."""
         await self._drop_port()
 
-    def measure(self) -> None:
+    async def measure(self) -> None:
         """Look at the process and the computer; called at a steady rate."""
         resources = None
-        pid = None if self._port is None else self._port.pid
-        if pid is not None:
+        before, self._pid = self._pid, None if self._port is None else self._port.pid
+        if self._pid is not None:
             with suppress(psutil.Error):
-                resources = measure_resources(pid)
+                resources = measure_resources(self._pid)
         machine = measure_machine_ram()
         self._set(replace(self.state, resources=resources, machine=machine))
+        if before is not None and self._pid is None and self._port is not None:
+            await self._find_out()
+
+    async def _find_out(self) -> None:
+        """Learn how the process ended, while nobody waits for an answer of it."""
+        with suppress(EngramError):
+            async for _ in self.ask(LookAtTable(n_cells=1)):
+                pass
 
     async def _start(self) -> bool:
         port = self._make_port(self._heard)

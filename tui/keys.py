@@ -64,7 +64,6 @@ KEYS = (
         keys="ctrl+p",
         label="Palette",
         does="all commands, and themes",
-        show=True,
         priority=True,
     ),
     Key(

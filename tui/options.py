@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from engram_local.settings import Settings
 
@@ -24,10 +25,16 @@ class TuiOptions:
     """False: load it even if it does not seem to fit."""
 
     session: str | None = None
-    """The id of a session to go on with."""
+    """The id of a session to go on with; None = a new one."""
 
-    resume: bool = False
-    """True: go on with the newest session."""
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    """What flags say of sampling; stronger than the session's own settings."""
+
+    system: str | None = None
+    """System prompt; None = the session's, or the model's own."""
+
+    keep: bool = True
+    """False: nothing of what is said is written down."""
 
     theme: str | None = None
     """Before the config file's."""

@@ -213,8 +213,6 @@ async def _(action: commands.Export, chat: ChatScreen) -> None:
 @perform.register(commands.UseMemory)
 async def _(action: commands.UseMemory, chat: ChatScreen) -> None:
     await _switch_memory(chat, action.on)
-    session = chat.talk.session
-    session.change_settings(replace(session.settings, memory_on=action.on))
     chat.tell(f"the memory is {'on' if action.on else 'off'}")
 
 

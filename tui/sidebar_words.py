@@ -31,8 +31,8 @@ def ram_shares(state: EngineState) -> list[Share]:
     anon = (process and process.rss_anon_bytes) or 0
     mapped = (process and process.rss_file_bytes) or 0
     return [
-        Share(name="engine, allocated", n_bytes=anon),
-        Share(name="engine, files mapped", n_bytes=mapped),
+        Share(name="engine, own", n_bytes=anon),
+        Share(name="engine, files", n_bytes=mapped),
         # Mapped pages count as available: the system can drop them.
         Share(name="other programs", n_bytes=max(0, used - anon)),
     ]
@@ -99,6 +99,13 @@ def vram_lines(state: EngineState, width: int) -> list[str]:
         lines += [escape_control(gpu.name), bar(shares, gpu.total_bytes, width)]
         lines += legend(shares, gpu.total_bytes)
     return lines
+
+
+def speed(state: EngineState) -> float | None:
+    """Return tokens per second: those that come now, else of the newest answer."""
+    if state.status is not None and state.status.tokens_per_s is not None:
+        return state.status.tokens_per_s
+    return None if state.finished is None else state.finished.tokens_per_s
 
 
 def plan_lines(state: EngineState) -> list[str]:

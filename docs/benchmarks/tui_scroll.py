@@ -1,43 +1,48 @@
 """How fast a long conversation scrolls in the chat app, and what memory it takes.
 
-    python docs/benchmarks/tui_scroll.py [TOKENS] [COLUMNSxROWS]
+    python docs/benchmarks/tui_scroll.py [--tokens 20000] [--size 120x40]
 
-Headless: everything that Textual does for a frame but the terminal's own work. A frame
-is what lies between a key and the screen that shows its effect.
+Headless: all that Textual does for a frame but the terminal's own work. A frame is the
+processor time between a key and the lines that show its effect. The conversation of
+1,000 tokens beside it tells what the app itself takes.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import sys
+import gc
+from collections.abc import Callable
+from dataclasses import replace
 from time import perf_counter, process_time
 
 import psutil
 from textual.app import App, ComposeResult
+from textual.pilot import Pilot
 
-from engram_local.units import MIB, format_bytes
+from engram_local.units import MIB
 from tui.message_lines import Entry
 from tui.widgets.transcript import Transcript
 
-_ANSWER = """## What a lemur is
+_ANSWER = """## Lemur {n}
 
-A lemur is a *primate* of Madagascar, **with** a long tail, and `Lemuroidea` is what its
-superfamily is called. Most species live in trees and eat fruit, leaves and flowers.
+Lemur {n} is a *primate* of Madagascar, **with** a long tail, and `Lemuroidea` is what
+its superfamily is called. Species {n} lives in trees and eats fruit, leaves, flowers.
 
-* the ring-tailed lemur, which is often on the ground
-* the aye-aye, which finds larvae by tapping on wood
+* the {n}th ring-tailed lemur, which is often on the ground
+* the {n}th aye-aye, which finds larvae by tapping on wood
   * and is active at night
 
 ```python
-def weight_kg(length_cm: float) -> float:
+def weight_{n}_kg(length_cm: float) -> float:
     # a rule of thumb
-    return 0.00007 * length_cm**2.7
+    return 0.00007 * length_cm**2.{n}
 ```
 
 | species | weight |
 |---|---|
-| ring-tailed | 2.2 kg |
-| indri | 9.5 kg |
+| ring-tailed | 2.{n} kg |
+| indri | 9.{n} kg |
 """
 _CHARS_PER_TOKEN = 4
 
@@ -52,101 +57,100 @@ class ScrollApp(App[None]):
 
 
 def conversation(n_tokens: int) -> list[Entry]:
-    """Return questions and answers of that length together."""
+    """Return questions and answers of that length together, no two the same."""
     entries: list[Entry] = []
-    n_chars = 0
-    while n_chars < n_tokens * _CHARS_PER_TOKEN:
-        number = len(entries) // 2
-        question = f"What is a lemur, and what does it eat? ({number})"
-        answer = _ANSWER + f"\n{number} is the number of this answer.\n"
-        entries += [
-            Entry(id=f"q{number}", role="user", head="You", text=question),
-            Entry(
-                id=f"a{number}",
-                role="assistant",
-                head="SmolLM2",
-                text=answer,
-                foot="[prompt 12 at 340.0/s · 120 tokens at 41.0/s]",
-            ),
-        ]
-        n_chars += len(question) + len(answer)
+    while sum(len(one.text) for one in entries) < n_tokens * _CHARS_PER_TOKEN:
+        n = len(entries) // 2
+        asked = Entry(id=f"q{n}", role="user", head="You", text=f"Lemur {n}?")
+        foot = "prompt 12 at 340.0/s · 120 tokens at 41.0/s"
+        answer = Entry(
+            id=f"a{n}",
+            role="assistant",
+            head="SmolLM2",
+            text=_ANSWER.format(n=n),
+            foot=foot,
+        )
+        entries += [asked, answer]
     return entries
 
 
 async def measure(n_tokens: int, size: tuple[int, int]) -> None:
-    """Show the conversation, scroll through all of it, add to its end."""
+    """Show a conversation, scroll through all of it, add words at its end."""
     app = ScrollApp()
     app.animation_level = "none"
+    entries = conversation(n_tokens)
     async with app.run_test(size=size) as pilot:
         transcript = app.query_one(Transcript)
-        transcript.focus()
         await pilot.pause()
-        before_bytes = psutil.Process().memory_info().rss
-        entries = conversation(n_tokens)
-        n_chars = sum(len(entry.text) for entry in entries)
-        print(f"{n_tokens} tokens, {n_chars} characters, {len(entries)} messages")
-
+        before = _rss()
         start_s = perf_counter()
         transcript.show(entries)
         await pilot.pause()
-        print(f"shown after {perf_counter() - start_s:.2f} s")
-        print(f"{transcript.max_scroll_y} lines")
-        after_bytes = psutil.Process().memory_info().rss
+        shown_s = perf_counter() - start_s
+        n_chars = sum(len(one.text) for one in entries)
         print(
-            f"RSS {format_bytes(after_bytes)}, more by "
-            f"{(after_bytes - before_bytes) / MIB:.1f} MiB"
+            f"{n_tokens} tokens, {n_chars} characters, {len(entries)} messages, "
+            f"{transcript.virtual_size.height} lines: shown in {shown_s:.2f} s, "
+            f"{_rss() - before:.1f} MiB"
         )
-
-        for key in ("pageup", "pagedown", "up"):
-            await _scroll(app, pilot, transcript, key)
-        end_bytes = psutil.Process().memory_info().rss
-        print(f"after scrolling more by {(end_bytes - before_bytes) / MIB:.1f} MiB")
+        await _scroll(pilot, "page up", transcript.action_page_up)
+        await _scroll(pilot, "page down", transcript.action_page_down)
         await _stream(pilot, transcript, entries)
+        print(f"  after that {_rss() - before:.1f} MiB")
 
 
-async def _scroll(app, pilot, transcript, key) -> None:  # type: ignore[no-untyped-def]
+async def _scroll(pilot: Pilot[None], what: str, scroll: Callable[[], None]) -> None:
+    transcript = pilot.app.query_one(Transcript)
     times_ms = []
-    for _ in range(300):
-        at = transcript.scroll_y
+    before = -1.0
+    while transcript.scroll_y != before:
+        before = transcript.scroll_y
         start_s = process_time()
-        await pilot.press(key)
+        scroll()
         await pilot.pause()
-        app.screen._compositor.render_update(full=True)
         times_ms.append(1e3 * (process_time() - start_s))
-        if transcript.scroll_y == at:
-            break
-    _tell(key, times_ms)
+    _tell(what, times_ms)
 
 
-async def _stream(pilot, transcript, entries) -> None:  # type: ignore[no-untyped-def]
-    from dataclasses import replace
-
+async def _stream(
+    pilot: Pilot[None], transcript: Transcript, entries: list[Entry]
+) -> None:
     times_ms = []
-    entry = entries[-1]
-    text = entry.text
-    transcript.follow()
+    text = entries[-1].text
     for number in range(400):
         text += f"word{number} "
+        last = replace(entries[-1], text=text, is_whole=False)
         start_s = process_time()
-        transcript.show([*entries[:-1], replace(entry, text=text, is_whole=False)])
+        transcript.show([*entries[:-1], last])
         await pilot.pause()
         times_ms.append(1e3 * (process_time() - start_s))
     _tell("a word more", times_ms)
-    print("at the end:", transcript.is_vertical_scroll_end)
+
+
+def _rss() -> float:
+    gc.collect()
+    return float(psutil.Process().memory_info().rss / MIB)
 
 
 def _tell(what: str, times_ms: list[float]) -> None:
     times_ms.sort()
     n = len(times_ms)
     print(
-        f"{what}: {n} frames, median {times_ms[n // 2]:.1f} ms, "
-        f"p99 {times_ms[min(n - 1, int(0.99 * n))]:.1f} ms, max {times_ms[-1]:.1f} ms"
+        f"  {what}: {n} frames, median {times_ms[n // 2]:.1f} ms, "
+        f"p99 {times_ms[int(0.99 * (n - 1))]:.1f} ms, max {times_ms[-1]:.1f} ms"
     )
+
+
+def main() -> None:
+    """Measure two conversations, each in this process."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tokens", type=int, default=20_000)
+    parser.add_argument("--size", default="120x40")
+    args = parser.parse_args()
+    columns, rows = map(int, args.size.split("x"))
+    for n_tokens in (1000, args.tokens):
+        asyncio.run(measure(n_tokens, (columns, rows)))
 
 
 if __name__ == "__main__":
-    tokens = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
-    columns, rows = map(
-        int, [*sys.argv, "120x40"][2 if len(sys.argv) > 2 else -1].split("x")
-    )
-    asyncio.run(measure(tokens, (columns, rows)))
+    main()

@@ -22,8 +22,11 @@ from tui.options import TuiOptions
 FOLDER = Path(__file__).parent
 SIZE = (120, 40)
 LIMIT_S = 60.0
-QUESTIONS = ("What is a dodecahedron?", "What is a lemur?")
-SETTINGS = Settings(temperature=0, seed=1, max_tokens=96)
+QUESTIONS = (
+    "What is a dodecahedron?",
+    "Write a Python function that adds two numbers, and explain it in three points.",
+)
+SETTINGS = Settings(temperature=0, seed=1, max_tokens=160)
 
 
 async def main() -> None:
@@ -35,10 +38,6 @@ async def main() -> None:
             model=None,
             memory="auto",
             settings=SETTINGS,
-            fit=True,
-            session=None,
-            resume=False,
-            theme=None,
         )
         app = EngramApp(options, make_port=lambda on_log: EngineClient(on_log=on_log))
         async with app.run_test(size=SIZE) as pilot:
@@ -63,7 +62,8 @@ async def take_all(app: EngramApp, pilot: Pilot[int]) -> None:
     take(app, "memory")
     await press(pilot, "", "f4")
     await pilot.pause(0.5)
-    await press(pilot, "", "enter")
+    await press(pilot, "", "end", "ctrl+u")
+    await press(pilot, QUESTIONS[0], "enter")
     await pilot.pause(1.0)
     await wait(pilot, is_ready)
     await pilot.pause(0.5)
@@ -78,7 +78,7 @@ async def take_all(app: EngramApp, pilot: Pilot[int]) -> None:
 
 async def press(pilot: Pilot[int], text: str, *keys: str) -> None:
     """Type a text, then press keys."""
-    names = {" ": "space", "?": "question_mark"}
+    names = {" ": "space", "?": "question_mark", ",": "comma", ".": "full_stop"}
     await pilot.press(*(names.get(char, char) for char in text), *keys)
     await pilot.pause(0.3)
 

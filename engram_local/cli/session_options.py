@@ -14,10 +14,8 @@ from engram_local.cli import options
 from engram_local.errors import FileError, SessionError
 
 
-def add_session_arguments(
-    parser: argparse.ArgumentParser, *, keep: bool = False
-) -> None:
-    """Add which session to go on with. keep: True = sessions are always kept."""
+def add_session_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add which session to go on with, or none to keep."""
     group = parser.add_argument_group("chat").add_mutually_exclusive_group()
     group.add_argument(
         "-C",
@@ -27,12 +25,9 @@ def add_session_arguments(
         help="go on with the newest session",
     )
     group.add_argument("--session", metavar="ID", help="go on with this session")
-    if keep:
-        parser.set_defaults(no_save=False)
-    else:
-        group.add_argument(
-            "--no-save", action="store_true", help="keep nothing of what is said"
-        )
+    group.add_argument(
+        "--no-save", action="store_true", help="keep nothing of what is said"
+    )
 
 
 def open_store(

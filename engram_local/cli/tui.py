@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--theme", metavar="NAME", help="colours (default: the config file's tui.theme)"
     )
-    session_options.add_session_arguments(parser, keep=True)
+    session_options.add_session_arguments(parser)
+    parser.add_argument("--system", help="system prompt in place of the model's own")
     options.add_model_arguments(parser)
     options.add_sampling_arguments(parser)
 
@@ -43,6 +44,9 @@ def run(args: argparse.Namespace) -> int:
             settings=settings,
             fit=not args.no_fit,
             session=None if session is None else session.id,
+            sampling=session_options.sampling_flags(args),
+            system=args.system,
+            keep=not args.no_save,
             theme=args.theme,
         )
     )

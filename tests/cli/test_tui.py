@@ -77,6 +77,7 @@ def test_flags_arrive(app: list[TuiOptions], tmp_path: Path) -> None:
             settings=replace(Settings(), temperature=0.0, n_ctx=512),
             fit=False,
             theme="nord",
+            sampling={"temperature": 0.0},
         )
     ]
 
@@ -93,6 +94,11 @@ def test_a_session_brings_its_model_and_memory(
     assert main(["tui", *words]) == 7
     (options,) = app
     assert (options.session, options.model, options.memory) == (session, model, memory)
+
+
+def test_a_session_may_be_kept_by_nobody(app: list[TuiOptions]) -> None:
+    assert main(["tui", "--no-save", "--system", "Be brief."]) == 7
+    assert [(one.keep, one.system) for one in app] == [(False, "Be brief.")]
 
 
 def test_another_model_can_go_on_with_a_session(

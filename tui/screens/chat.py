@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -56,6 +58,7 @@ class ChatScreen(AppScreen):
     def __init__(self) -> None:
         super().__init__()
         self._talk: Talk | None = None
+        self._state = EngineState()
         self._editing_id: str | None = None
         self._will_draw = False
         self._wants_sidebar = True
@@ -87,9 +90,15 @@ class ChatScreen(AppScreen):
                 yield Transcript()
                 yield Banner(self.link, self.engram.shown_keys)
                 yield CommandHints()
-                own_keys = [key for one in OWN_KEYS for key in self.engram.keys_of(one)]
-                yield Prompt(self._last_question, own_keys)
+                yield Prompt(self._last_question, self._own_keys())
             yield Sidebar(self.link)
+
+    def _own_keys(self) -> dict[str, str]:
+        return {
+            key: action
+            for key_id, action in OWN_KEYS.items()
+            for key in self.engram.keys_of(key_id)
+        }
 
     def on_mount(self) -> None:
         self.link.changed.subscribe(self, self._engine_changed)
@@ -249,6 +258,9 @@ class ChatScreen(AppScreen):
     # --- drawing ------------------------------------------------------------------
 
     def _engine_changed(self, state: EngineState) -> None:
+        before, self._state = self._state, state
+        if before.model and state.model and before.memory_on != state.memory_on:
+            self._adopt_memory(state.memory_on)
         self._adopt_model(state)
         self._answer_next()
         self._changed()
@@ -261,6 +273,11 @@ class ChatScreen(AppScreen):
             memory = None if model.memory is None else model.memory.path
             if (session.model, session.memory) != (model.path, memory):
                 session.use_model(model.path, memory)
+
+    def _adopt_memory(self, on: bool) -> None:
+        """Note in the session that the memory was switched, here or elsewhere."""
+        session = self.talk.session
+        session.change_settings(replace(session.settings, memory_on=on))
 
     def _changed(self) -> None:
         """Draw soon: text comes faster than it can be read."""

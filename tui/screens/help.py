@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from rich.table import Table
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from engram_local.chat.commands import help_lines
+from engram_local.chat.commands import commands_in
 from tui.keys import Key
 
 _POLICY = (
@@ -37,12 +39,26 @@ class HelpScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with VerticalScroll():
             yield Static("Keys", classes="title")
-            yield Static("\n".join(self._key_lines()), markup=False)
+            yield Static(_table(self.key_rows()), id="keys")
             yield Static("Commands", classes="title")
-            yield Static("\n".join(help_lines("app")), markup=False)
+            yield Static(_table(command_rows()), id="commands")
             yield Static(_POLICY, markup=False, id="policy")
 
-    def _key_lines(self) -> list[str]:
-        rows = [(self._shown_keys(key.id), key.does, key.id) for key in self._keys]
-        width = max(len(row[0]) for row in rows)
-        return [f"{keys:{width}}  {does}  ({name})" for keys, does, name in rows]
+    def key_rows(self) -> list[tuple[str, ...]]:
+        """Return key, what it does, and its name in the config file."""
+        return [(self._shown_keys(key.id), key.does, key.id) for key in self._keys]
+
+
+def command_rows() -> list[tuple[str, ...]]:
+    """Return how a command is typed, and what it does."""
+    return [(command.usage, command.help) for command in commands_in("app")]
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> Table:
+    """Return rows whose second column wraps."""
+    table = Table.grid(*("" for _ in rows[0]), padding=(0, 2, 0, 0))
+    for number, column in enumerate(table.columns):
+        column.no_wrap = number != 1
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table

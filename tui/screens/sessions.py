@@ -153,5 +153,5 @@ class SessionsScreen(ModalScreen[str | None]):
 
 def _line(info: SessionInfo) -> Content:
     when = datetime.fromtimestamp(info.updated_at)
-    about = f"{when:%Y-%m-%d %H:%M}  {info.n_messages:>3}  {Path(info.model).stem:.24}"
-    return Content(escape_control(f"{about}  {info.title}"))
+    about = f"{info.n_messages} messages · {Path(info.model).stem}"
+    return Content(escape_control(f"{when:%Y-%m-%d %H:%M}  {info.title} · {about}"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from textual.events import Key
@@ -10,10 +10,13 @@ from textual.message import Message
 from textual.widgets import TextArea
 
 from engram_local.chat.commands import COMMANDS, is_command
-from tui.keys import bind
 
-OWN_KEYS = ("prompt.send", "prompt.newline", "prompt.complete")
-"""Of keys.py."""
+OWN_KEYS = {
+    "prompt.send": "send",
+    "prompt.newline": "newline",
+    "prompt.complete": "complete",
+}
+"""Names of keys.py, and the actions of these keys."""
 
 
 class Prompt(TextArea):
@@ -25,18 +28,12 @@ class Prompt(TextArea):
 
         text: str
 
-    BINDINGS = [  # noqa: RUF012 - Textual's type
-        bind("prompt.send", "send"),
-        bind("prompt.newline", "newline"),
-        bind("prompt.complete", "complete"),
-    ]
-
     def __init__(
-        self, last_question: Callable[[], str | None], own_keys: Collection[str]
+        self, last_question: Callable[[], str | None], own_keys: Mapping[str, str]
     ) -> None:
         """last_question: what Up brings into an empty prompt.
 
-        own_keys: those of OWN_KEYS, as they are bound.
+        own_keys: keys as they are bound, and their actions in OWN_KEYS.
         """
         super().__init__(
             id="prompt",
@@ -55,12 +52,15 @@ class Prompt(TextArea):
         self.focus()
 
     async def _on_key(self, event: Key) -> None:
-        """Leave our keys to their bindings, in turn with what is typed.
+        """Do what our keys do in turn with what is typed.
 
-        A binding with priority would overtake characters that are still on their way.
+        A binding is done by the app, while the next characters come here already.
         """
-        if event.key in self._own_keys:
+        action = self._own_keys.get(event.key)
+        if action is not None:
+            event.stop()
             event.prevent_default()
+            await self.run_action(action)
 
     def action_send(self) -> None:
         """Send the text, if there is any."""

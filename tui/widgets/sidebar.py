@@ -6,15 +6,16 @@ from collections import deque
 
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
-from textual.widgets import Digits, Sparkline, Static
+from textual.widgets import Digits, Static
 
 from tui import sidebar_words as words
 from tui.engine_link import EngineLink
 from tui.state import EngineState
+from tui.widgets.blocks import cell
 
 _WIDTH = 30
-_HISTORY = 60
-"""Numbers in the little chart; there are at most 4 a second."""
+_HISTORY = _WIDTH
+"""Numbers in the little chart, which begins at zero; there are at most 4 a second."""
 
 
 class Sidebar(VerticalScroll, can_focus=False):
@@ -24,13 +25,13 @@ class Sidebar(VerticalScroll, can_focus=False):
         super().__init__(id="sidebar")
         self._link = link
         self._speeds: deque[float] = deque(maxlen=_HISTORY)
-        self._status: object = None
+        self._drawn: object = None
         self._texts: dict[str, str] = {}
 
     def compose(self) -> ComposeResult:
         yield Static("tokens per second", classes="title")
         yield Digits("-", id="speed")
-        yield Sparkline([], id="speeds")
+        yield Static("", id="speeds")
         for name, title in (
             ("ram", "RAM"),
             ("vram", "VRAM"),
@@ -58,10 +59,11 @@ class Sidebar(VerticalScroll, can_focus=False):
                 self.query_one(f"#{name}", Static).update(text)
 
     def _draw_speed(self, state: EngineState) -> None:
-        if state.status is None or state.status is self._status:
+        speed = words.speed(state)
+        if speed is None or (state.status, state.finished) == self._drawn:
             return
-        self._status = state.status
-        if state.status.tokens_per_s is not None:
-            self._speeds.append(state.status.tokens_per_s)
-            self.query_one(Digits).update(f"{state.status.tokens_per_s:.1f}")
-            self.query_one(Sparkline).data = list(self._speeds)
+        self._drawn = state.status, state.finished
+        self._speeds.append(speed)
+        self.query_one(Digits).update(f"{speed:.1f}")
+        chart = "".join(cell(one / max(self._speeds)) for one in self._speeds)
+        self.query_one("#speeds", Static).update(chart)
