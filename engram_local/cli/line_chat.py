@@ -90,10 +90,11 @@ def new_session(
 
 
 def _memory_path(engine: Engine) -> str | None:
-    """Return the file of a memory that is not a part of the model."""
-    if engine.memory is None or engine.memory.kind == "native":
+    """Return the file of a memory that is not a part of the model, used or not."""
+    memory = engine.loaded_memory
+    if memory is None or memory.kind == "native":
         return None
-    return str(engine.memory.module.path)
+    return str(memory.module.path)
 
 
 def _say(text: str) -> None:

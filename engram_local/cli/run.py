@@ -56,7 +56,7 @@ def _prompt_text(args: argparse.Namespace) -> str | None:
         if args.raw or args.json:
             raise UsageError("--raw and --json need a prompt", hint="give one with -p")
         return None
-    if args.session or args.resume:
+    if args.session is not None or args.resume:
         raise UsageError(
             "a session is gone on with in a chat, on a terminal and without a prompt",
             hint="leave out -p and -f, or -C and --session",

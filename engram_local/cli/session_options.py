@@ -41,7 +41,7 @@ def open_store(
         try:
             return SessionStore(default_path(), on_lost=on_lost)
         except SessionError as error:
-            if args.resume or args.session:
+            if args.resume or args.session is not None:
                 raise
             on_lost(error)
     return SessionStore(None, on_lost=on_lost)
@@ -49,7 +49,7 @@ def open_store(
 
 def asked_session(args: argparse.Namespace, store: SessionStore) -> Session | None:
     """Return the session to go on with; None = a new one."""
-    if args.session:
+    if args.session is not None:
         return store.load(args.session)
     session = store.newest() if args.resume else None
     if args.resume and session is None:

@@ -64,7 +64,7 @@ def _require_terminal() -> None:
 
 def _session(args: argparse.Namespace) -> Session | None:
     """Return the session to go on with; None = a new one. The app opens it itself."""
-    if not args.resume and not args.session:
+    if not args.resume and args.session is None:
         return None
     with session_options.open_store(args, _on_lost) as store:
         return session_options.asked_session(args, store)

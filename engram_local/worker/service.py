@@ -50,12 +50,14 @@ class Service:
 
     def do(self, request: Request, call: Call) -> None:
         """Do a request; say its events, and at last a Status. Raises EngramError."""
-        if isinstance(request, Open):
-            self._open(request, call)
-        else:
-            self._use(self._opened(), request, call)
-        if self._meter is not None:
-            call.say(self._meter.end())
+        try:
+            if isinstance(request, Open):
+                self._open(request, call)
+            else:
+                self._use(self._opened(), request, call)
+        finally:  # also what failed has changed numbers, and ended rates
+            if self._meter is not None:
+                call.say(self._meter.end())
 
     def interrupt(self) -> None:
         """End what is being done, if anything is. Safe from any thread."""
@@ -80,9 +82,9 @@ class Service:
         report_compiling(partial(call.tell, "compiling, once on this machine"))
         try:
             self._load(request, call)
-        except EngramError as error:
+        except BaseException as error:
             self.close()
-            if was_open:
+            if was_open and isinstance(error, EngramError):
                 nothing = "the model before is not loaded any more"
                 error.hint = f"{error.hint}; {nothing}" if error.hint else nothing
             raise

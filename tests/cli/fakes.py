@@ -58,6 +58,7 @@ class FakeEngine:
 
     stats: MemoryStats = STATS
     _cancelled: bool = False
+    _unused: Any = None
 
     @property
     def spec(self) -> Any:
@@ -90,10 +91,17 @@ class FakeEngine:
         """End the answer."""
         self._cancelled = True
 
+    @property
+    def loaded_memory(self) -> Any:
+        """Also while it is not used."""
+        return self.memory or self._unused
+
     def use_memory(self, on: bool) -> None:
         """There is none, but where there is."""
         if not self.can_leave_out_memory:
             raise UsageError("this engine was opened without a memory")
+        loaded = self.loaded_memory
+        self.memory, self._unused = (loaded, None) if on else (None, loaded)
 
     def __enter__(self) -> FakeEngine:
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -284,6 +285,22 @@ def test_memory_is_switched_and_the_conversation_goes_on(
     assert newest().settings.memory_on is False
 
 
+def test_a_memory_that_is_not_used_stays_that_of_the_session(
+    fake: Open, chat: Chat
+) -> None:
+    module = SimpleNamespace(
+        path=Path("/models/words.gguf"), spec=SimpleNamespace(table_bytes=1)
+    )
+    memory = SimpleNamespace(
+        kind="attached", module=module, tier="mmap", layer_ids=(2,), resident_bytes=1
+    )
+    fake(can_leave_out_memory=True, memory=memory)
+    chat("Hi")
+    session_id = newest().id
+    chat("/memory off", "/new", "Hello", f"/resume {session_id}", "And?")
+    assert (newest().id, newest().memory) == (session_id, "/models/words.gguf")
+
+
 # --- sessions ---------------------------------------------------------------------
 
 
@@ -307,8 +324,9 @@ def test_a_session_is_chosen_by_its_id(fake: Open, chat: Chat) -> None:
     engine = fake()
     chat("And?", flags=("--session", session_id[:6]))
     assert said(engine)[0][0] == "Old"
-    chat(flags=("--session", "zz"))
-    assert chat.code == 1
+    for nothing in ("zz", ""):
+        chat(flags=("--session", nothing))
+        assert chat.code == 1
 
 
 def test_without_a_session_there_is_none_to_go_on_with(fake: Open, chat: Chat) -> None:

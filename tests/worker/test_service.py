@@ -196,6 +196,25 @@ def test_the_old_model_is_freed_before_the_new_one_is_loaded(served: Served) -> 
     assert served(TraceAnswer())[0] == AnswerTrace(first=3, layer_ids=(), tokens=())
 
 
+def test_a_bug_while_a_model_is_opened_leaves_none(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "describe_model", lambda _: {}["name"])
+    with pytest.raises(KeyError):
+        served(OPEN)
+    assert served.engines[0].closed
+    with pytest.raises(UsageError, match="no model is loaded"):
+        served(TraceAnswer())
+
+
+def test_what_fails_ends_the_rates(served: Served) -> None:
+    served(OPEN)
+    with pytest.raises(UsageError):
+        served(UseMemory(on=True))
+    (status,) = statuses(served.said)
+    assert status.tokens_per_s is None
+
+
 def test_what_fails_at_first_says_nothing_of_a_model_before(served: Served) -> None:
     served.problem = FileError("gone")
     with pytest.raises(FileError) as caught:
