@@ -535,8 +535,8 @@ COMMANDS = (
     ),
     Command(
         names=("load",),
-        argument="FILE",
-        help="load another model",
+        argument="MODEL",
+        help="load another model: a file, or one that F6 lists",
         action=lambda argument: LoadModel(_path(argument)),
         only_in="app",
     ),
