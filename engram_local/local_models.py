@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engram_local import catalog
-from engram_local.errors import EngramError
+from engram_local.errors import EngramError, FileError
 from engram_local.events import Progress
 from engram_local.formats import engram_gguf, models
 from engram_local.formats.architectures import UNCACHED
@@ -15,7 +15,7 @@ from engram_local.formats.backbone import read_backbone
 from engram_local.formats.header import Header
 from engram_local.formats.native import read_native
 from engram_local.formats.split import read_model_header
-from engram_local.model_files import ModelFile, find_model_files
+from engram_local.model_files import FOLDER, ModelFile, find_model_files
 from engram_local.model_spec import ModelSpec, Part
 from engram_local.units import MIB, format_bytes
 
@@ -103,6 +103,22 @@ def read_local_model(file: ModelFile) -> LocalModel | None:
         return _model(file, header) if _is_model(header) else None
     except EngramError as error:
         return _broken(file, _without_path(error.message, file.path))
+
+
+def require_model(path: Path) -> None:
+    """Raise FileError if a file is no model, as far as its header tells.
+
+    To be asked before a model that works is given up for it.
+    """
+    if not path.exists():
+        raise FileError(f"{path} does not exist", hint="check the path")
+    model = read_local_model(ModelFile(name=path.name, path=path, source=FOLDER))
+    if model is None:
+        raise FileError(f"{path} is no model")
+    if model.is_memory:
+        raise FileError(f"{path} is a memory", hint="it is added to a model")
+    if model.problem is not None:
+        raise FileError(f"{path} {model.problem}")
 
 
 def _is_model(header: Header) -> bool:

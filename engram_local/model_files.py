@@ -79,6 +79,18 @@ def find_model_files(
     return _each_once(_all_files(walk, folders, environ))
 
 
+def find_model(named: Path) -> Path:
+    """Return the file that is named by its path, or as `resolve_name` does.
+
+    A path of several parts need not exist. Raises what `resolve_name` does.
+    """
+    word = str(named)
+    is_name = len(named.parts) == 1 or ":" in word  # hf.co/user/model:Q4_K_M
+    if not is_name or os.path.exists(named):
+        return named
+    return resolve_name(word, find_model_files())
+
+
 def resolve_name(name: str, files: Iterable[ModelFile]) -> Path:
     """Return the one file of that name, in any case; `llama3.2` is `llama3.2:latest`.
 

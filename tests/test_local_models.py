@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from engram_local import local_models
-from engram_local.local_models import LocalModel, find_models
+from engram_local.errors import FileError
+from engram_local.local_models import LocalModel, find_models, require_model
 from tests.fakes import STRING, UINT32, UINT64, File, make_memory, memory_file
 from tests.model_folders import move_home, put, put_ollama, put_split, tiny_model
 from tests.native_models import fake_default_model, tiny_qwen4exp
@@ -101,6 +102,21 @@ def test_what_cannot_be_run_is_listed_with_a_sentence() -> None:
     assert models["gone"] == "is a link to nothing"
     assert models["hal"] == "has the architecture hal, unknown to this llama.cpp"
     assert models["mute"].startswith("tokenizer.ggml.tokens should be an array")
+
+
+def test_a_model_is_required_before_one_is_given_up_for_it() -> None:
+    folder = Path("models")
+    require_model(put(folder / "sound.gguf"))
+    (folder / "empty.gguf").touch()
+    memory = folder / "words.gguf"
+    memory_file(make_memory(memory)).write(memory)
+    for name, why in (
+        ("gone", "does not exist"),
+        ("empty", "is not a GGUF file"),
+        ("words", "is a memory"),
+    ):
+        with pytest.raises(FileError, match=why):
+            require_model(folder / f"{name}.gguf")
 
 
 def test_an_encoder_is_no_model_to_chat_with() -> None:

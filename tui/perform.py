@@ -14,7 +14,8 @@ from engram_local.chat.export import export
 from engram_local.errors import UsageError
 from engram_local.units import format_count
 from engram_local.worker import protocol
-from engram_local.worker.protocol import ModelInfo, Open, Request
+from engram_local.worker.protocol import ModelInfo, Request
+from tui.loading import load_model
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.settings import SettingsScreen
 from tui.widgets.status_line import used_tokens
@@ -248,14 +249,8 @@ async def _(action: commands.Evict, chat: ChatScreen) -> None:
 
 @perform.register(commands.LoadModel)
 async def _(action: commands.LoadModel, chat: ChatScreen) -> None:
-    options = chat.engram.options
-    opening = Open(
-        model=str(action.path),
-        memory="auto",
-        settings=options.settings,
-        fit=options.fit,
-    )
-    await chat.link.open(opening)
+    if await load_model(chat.engram, action.path):
+        chat.tell(f"{_model(chat).name} is loaded")
 
 
 @perform.register(commands.OpenApp)

@@ -535,8 +535,8 @@ COMMANDS = (
     ),
     Command(
         names=("load",),
-        argument="FILE",
-        help="load another model",
+        argument="MODEL",
+        help="load another model: a file, or one that F6 lists",
         action=lambda argument: LoadModel(_path(argument)),
         only_in="app",
     ),
@@ -565,7 +565,7 @@ COMMANDS = (
     ),
     Command(
         names=("tui",),
-        help="how to go on in the chat app",
+        help="go on in the chat app",
         only_in="line",
         action=lambda _: OpenApp(),
     ),

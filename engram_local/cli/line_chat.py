@@ -29,7 +29,7 @@ from engram_local.chat.export import export
 from engram_local.chat.records import ChatSettings, SessionInfo
 from engram_local.chat.session import Session
 from engram_local.chat.sessions import SessionStore
-from engram_local.cli import answer, options, report, session_options, typed
+from engram_local.cli import answer, options, report, session_options, tui, typed
 from engram_local.errors import (
     EngramError,
     FileError,
@@ -37,13 +37,14 @@ from engram_local.errors import (
     SessionError,
     UsageError,
 )
+from engram_local.model_files import shown_name
 from engram_local.settings import Settings
 from engram_local.units import escape_control, format_count
 
 if TYPE_CHECKING:
     from engram_local.engine import Engine
 
-_GREETING = "/help lists the commands; engram-local tui: the chat app"
+_GREETING = "/help lists the commands; /tui goes on in the chat app"
 _KEYS = '''\
 """             begins and ends a text of several lines
 Ctrl-C          stop the answer and keep its text; twice to quit'''
@@ -64,8 +65,17 @@ def run(args: argparse.Namespace) -> int:
                 session.change_settings(replace(session.settings, **changes))
             if args.system is not None:
                 session.conversation.system = args.system
-            LineChat(engine, store, settings, session).run()
-    return 0
+            chat = LineChat(engine, store, settings, session)
+            chat.run()
+    return _open_app(args, chat.session) if chat.wants_app else 0
+
+
+def _open_app(args: argparse.Namespace, session: Session) -> int:
+    """Go on in the chat app, which loads the model in a process of its own."""
+    is_kept = not (args.no_save or session.is_lost) and session.conversation.messages()
+    args.resume, args.session = False, session.id if is_kept else None
+    args.theme = None
+    return tui.run(args)
 
 
 def new_session(
@@ -86,6 +96,10 @@ def _memory_path(engine: Engine) -> str | None:
     if memory is None or memory.kind == "native":
         return None
     return str(memory.module.path)
+
+
+def _model_name(engine: Engine) -> str:
+    return shown_name(engine.path, engine.spec.name)
 
 
 def _say(text: str) -> None:
@@ -115,6 +129,9 @@ class LineChat:
         self._store = store
         self._settings = settings
         self._is_over = False
+        self.wants_app = False
+        """Whether the chat ended to go on in the chat app."""
+
         self._use(session)
 
     def run(self) -> None:
@@ -132,6 +149,11 @@ class LineChat:
         elif line:
             self._conversation.ask(line)
             self._answer(self._conversation.begin_answer())
+
+    @property
+    def session(self) -> Session:
+        """What is gone on with."""
+        return self._session
 
     @property
     def _conversation(self) -> Conversation:
@@ -176,7 +198,7 @@ class LineChat:
                 conversation.finish(message.id, "cut")
         status = status_after(finished.finish_reason)
         stats = AnswerStats.from_finished(
-            finished, model=engine.path.name, memory=self._memory_name()
+            finished, model=_model_name(engine), memory=self._memory_name()
         )
         conversation.finish(message.id, status, stats)
         print()
@@ -290,7 +312,7 @@ class LineChat:
 
     @_do.register
     def _(self, action: commands.OpenApp) -> None:
-        _say(f"/bye, then: engram-local tui --session {self._session.id}")
+        self._is_over = self.wants_app = True
 
     @_do.register
     def _(self, action: commands.SetSystem) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -267,13 +266,9 @@ def model_of(args: argparse.Namespace) -> Path | None:
 
 @cache  # asked for more than once, and the answer should not change
 def _find(named: Path) -> Path:
-    word = str(named)
-    is_name = len(named.parts) == 1 or ":" in word  # hf.co/user/model:Q4_K_M
-    if not is_name or os.path.exists(named):
-        return named
-    from engram_local.model_files import find_model_files, resolve_name  # numpy
+    from engram_local.model_files import find_model  # numpy
 
-    return resolve_name(word, find_model_files())
+    return find_model(named)
 
 
 def memory_of(args: argparse.Namespace) -> Path | Literal["auto"] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 
 from engram_local.chat.session import Session
 from engram_local.chat.sessions import SessionStore, default_path
-from engram_local.cli import main, options, typed
+from engram_local.cli import line_chat, main, options, typed
 from engram_local.errors import BackboneError, FitError, SessionError
 from tests.cli.fakes import FakeEngine, Open, terminal
 
@@ -72,8 +73,27 @@ def test_chat_keeps_what_was_said(fake: Open, chat: Chat) -> None:
     assert said(engine) == [["Hi"], ["Hi", "Hello world", "And?"]]
     assert engine.prompts[1][1]["role"] == "assistant"
     assert out == "Hello world\nHello world\n"
-    assert "engram-local tui: the chat app" in err
+    assert "/tui goes on in the chat app" in err
     assert "\x1b" not in err
+
+
+def test_a_chat_goes_on_in_the_app(
+    fake: Open, chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine is closed before: two of them may not fit."""
+    engine = fake()
+    opened = []
+
+    def run(args: argparse.Namespace) -> int:
+        assert engine.closed
+        opened.append((args.session, args.resume, args.theme))
+        return 5
+
+    monkeypatch.setattr(line_chat.tui, "run", run)
+    chat("Hi", "/tui", "never read")
+    assert (chat.code, opened) == (5, [(newest().id, False, None)])
+    chat("/tui", flags=("--no-save",))
+    assert opened[1:] == [(None, False, None)]
 
 
 def test_chat_needs_ctrl_c_twice_to_quit(fake: Open, chat: Chat) -> None:

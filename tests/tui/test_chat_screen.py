@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from textual import events
@@ -12,6 +13,8 @@ from textual.pilot import Pilot
 from engram_local.chat.conversation import ChatMessage
 from engram_local.errors import FileError, FitError
 from engram_local.worker.protocol import Generate, Open, UseMemory
+from tests.model_folders import put
+from tests.tui.acting import until
 from tests.tui.driving import ask, chat_of, drive, settle, shown, toasts
 from tests.tui.fakes import MODEL, STATUS, Answer, FakeEngine, fake_app
 from tui.app import EngramApp
@@ -342,14 +345,36 @@ def test_a_load_that_fails_says_what_to_do() -> None:
     async def act(app: EngramApp, pilot: Pilot[int]) -> None:
         text = str(chat_of(app).query_one(Banner).content)
         assert "no.gguf does not exist\nname another one" in text
-        assert "/load FILE" in text
-        await ask(pilot, "/load /models/other.gguf")
+        assert "/load MODEL" in text
         assert app.link.state.phase == "none"
 
-    engine = FakeEngine(open_error=error)
+    drive(act, FakeEngine(open_error=error))
+
+
+def test_another_model_is_loaded(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    path = put(tmp_path / "other.gguf")
+
+    async def act(app: EngramApp, pilot: Pilot[int]) -> None:
+        await ask(pilot, f"/load {path}")
+        await until(pilot, lambda: "is loaded" in toasts(app))
+        assert app.options.model == path
+
     drive(act, engine)
     assert isinstance(engine.requests[-1], Open)
-    assert engine.requests[-1].model == "/models/other.gguf"
+    assert engine.requests[-1].model == str(path)
+
+
+def test_what_is_no_model_leaves_the_one_that_is_loaded() -> None:
+    engine = FakeEngine()
+
+    async def act(app: EngramApp, pilot: Pilot[int]) -> None:
+        await ask(pilot, "/load /nowhere/typo.gguf")
+        await until(pilot, lambda: "/nowhere/typo.gguf does not exist" in toasts(app))
+        assert app.link.state.model == MODEL
+
+    drive(act, engine)
+    assert len(engine.requests) == 1
 
 
 def test_an_answer_that_cannot_be_given_says_why_and_the_question_stays() -> None:

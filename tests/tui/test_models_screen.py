@@ -193,7 +193,9 @@ def test_a_typed_path_is_loaded() -> None:
         await pilot.press("p")
         await type_in(pilot, "nowhere")
         await pilot.press("enter")
-        await until(pilot, lambda: "nowhere is no file" in notes(app))
+        await until(
+            pilot, lambda: "nowhere is neither a file nor a model" in notes(app)
+        )
         await pilot.press("home", "ctrl+k")
         await type_in(pilot, "other/m.gguf")
         await pilot.press("enter")

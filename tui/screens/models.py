@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.text import Text
@@ -17,9 +18,9 @@ from textual.worker import get_current_worker
 from engram_local.errors import EngramError
 from engram_local.local_models import LocalModel, find_models
 from engram_local.units import escape_control
-from engram_local.worker.protocol import Open
 from tui.computer import look_again, this_computer
 from tui.keys import bind
+from tui.loading import load_model
 from tui.model_words import (
     COLUMNS,
     cell_of,
@@ -210,11 +211,8 @@ class ModelsScreen(AppScreen):
 
     @on(Input.Submitted, "#path")
     def _load_typed(self, event: Input.Submitted) -> None:
-        path = Path(event.value.strip()).expanduser()
-        if path.is_file():
-            self._load(path)
-        elif event.value.strip():
-            self._refuse(f"{path} is no file")
+        if event.value.strip():
+            self._load(Path(os.path.expanduser(event.value.strip())))
 
     def _refuse(self, sentence: str) -> None:
         """Say why a model is not loaded, and that all is as it was."""
@@ -224,26 +222,21 @@ class ModelsScreen(AppScreen):
         self.notify(text, severity="error", markup=False)
 
     def _load(self, path: Path) -> None:
-        state = self.link.state
-        if state.phase in ("starting", "loading"):
-            self.tell("wait until what is being loaded now is there")
-            return
-        if state.phase == "busy":
-            self.link.cancel()
-        self._was_loaded = None if state.model is None else state.model.name
-        self.app.run_worker(self._open(path), group="engine")
+        self.app.run_worker(self._try_load(path), group="engine")
 
-    async def _open(self, path: Path) -> None:
-        options = self.engram.options
-        request = Open(
-            model=str(path), memory="auto", settings=options.settings, fit=options.fit
-        )
-        if await self.link.open(request) and self.link.state.model is not None:
-            self._was_loaded = None
-            self.engram.options = replace(options, model=path, memory="auto")
-            self.tell(
-                f"{self.link.state.model.name} is loaded; the chat goes on with it"
-            )
+    async def _try_load(self, path: Path) -> None:
+        model = self.link.state.model
+        was_loaded = None if model is None else model.name
+        try:
+            is_loaded = await load_model(self.engram, path)
+        except EngramError as error:
+            self._refuse(error.message)
+            return
+        self._was_loaded = None if is_loaded else was_loaded
+        self._draw(self.link.state)
+        if is_loaded and self.link.state.model is not None:
+            name = self.link.state.model.name
+            self.tell(f"{name} is loaded; the chat goes on with it")
 
     def _draw(self, state: EngineState) -> None:
         self._mark_loaded(None if state.model is None else state.model.path)

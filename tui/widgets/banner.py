@@ -59,7 +59,7 @@ def _what_to_do(state: EngineState, shown_keys: Callable[[str], str]) -> str:
     if state.phase == "lost":
         return f"What was said is kept. {restart} or /restart starts the engine again."
     return (
-        f"{models} shows the models of this computer, /load FILE loads one, {restart} "
+        f"{models} shows the models of this computer, /load MODEL loads one, {restart} "
         "or /restart tries this one again."
     )
 
