@@ -40,8 +40,8 @@ def compare(
     try:
         for on in (True, False):
             engine.use_memory(on)
-            yield ArmStarted(memory_on=on)
             with closing(engine.generate(prompt, settings=settings)) as events:
+                yield ArmStarted(memory_on=on)
                 for event in events:
                     yield event
             assert isinstance(event, Finished)

@@ -198,10 +198,17 @@ class Engine:
 
         What the prompt shares with the sequence so far is not computed again.
         settings: for sampling and length; None = the engine's own. Raises FitError if
-        the prompt is longer than the context. Closing the iterator ends the answer.
+        the prompt is longer than the context. Closing the iterator ends the answer;
+        `cancel` does from now on, also before the first event.
         """
         self._check_idle()
         self._cancelled = False
+        return self._generate(prompt, settings or self.settings)
+
+    def _generate(
+        self, prompt: Prompt, settings: Settings
+    ) -> Generator[Event, None, None]:
+        self._check_idle()  # the caller had control
         start = time.perf_counter()
         answer = self._answer = Answer(self.encode(prompt), start)
         answer.check_fits(self.n_ctx)
@@ -209,7 +216,7 @@ class Engine:
         self._busy = True
         try:
             yield from self._evaluate_prompt(answer)
-            yield from self._decode_answer(answer, settings or self.settings)
+            yield from self._decode_answer(answer, settings)
         except Interrupted:
             answer.reason = "cancelled"
         finally:

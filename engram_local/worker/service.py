@@ -152,10 +152,12 @@ class Service:
     def _pass_on(self, engine: Engine, events: Iterable[Event], call: Call) -> None:
         assert self._meter is not None
         self._meter.begin()
+        if call.is_cancelled():  # `interrupt` may have come before `generate`
+            engine.cancel()
         for event in events:
             call.say(event)
             self._meter.note(event)
-            if call.is_cancelled():  # `interrupt` may have come before the answer began
+            if call.is_cancelled():  # or before that of another arm
                 engine.cancel()
             if isinstance(event, PromptProgress | TextChunk) and self._meter.is_due():
                 call.say(self._meter.status())

@@ -185,19 +185,13 @@ def test_empty_prompt_is_an_error(engine: Engine) -> None:
         finish(engine, "")
 
 
-def test_a_cancel_while_the_prompt_is_encoded_computes_nothing(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encode = engine.encode
-
-    def cancelled(prompt: object) -> list[int]:
-        engine.cancel()
-        return encode(prompt)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(engine, "encode", cancelled)
-    (event,) = engine.generate(WHALE, settings=SHORT)
+def test_a_cancel_before_the_first_event_computes_nothing(engine: Engine) -> None:
+    events = engine.generate(WHALE, settings=SHORT)
+    engine.cancel()
+    (event,) = events
     assert isinstance(event, Finished)
     assert (event.finish_reason, event.token_ids) == ("cancelled", ())
+    assert event.prompt_tokens_per_s is None
 
 
 def test_cancel_keeps_the_text_and_the_engine(engine: Engine) -> None:
