@@ -26,6 +26,7 @@ from tui.widgets.banner import Banner
 from tui.widgets.command_hints import CommandHints
 from tui.widgets.prompt import Prompt, fitting_commands, rest_of_command
 from tui.widgets.sidebar import Sidebar
+from tui.widgets.status_line import used_tokens
 
 LEMUR = "A lemur is a primate."
 
@@ -525,3 +526,18 @@ def test_keys_that_come_at_once_are_done_in_turn() -> None:
         assert chat_of(app).prompt.text == "two"
 
     drive(act, FakeEngine())
+
+
+@pytest.mark.parametrize("command", ["/new", "/clear", "/undo", "/memory off"])
+def test_the_context_of_another_chat_is_not_shown(command: str) -> None:
+    async def act(app: EngramApp, pilot: Pilot[int]) -> None:
+        assert used_tokens(app.link.state) is None
+        await ask(pilot, "one")
+        assert used_tokens(app.link.state) == status.n_tokens
+        assert chat_of(app).query_one(Banner).display
+        await ask(pilot, command)
+        assert used_tokens(app.link.state) is None
+        assert not chat_of(app).query_one(Banner).display
+
+    status = replace(STATUS, n_tokens=4000)
+    drive(act, FakeEngine(replies={Generate: (status,)}))
