@@ -38,7 +38,7 @@ def test_an_answer_is_shown_with_its_numbers() -> None:
         assert (question.text, answer.text) == ("What is a lemur?", LEMUR)
         assert answer.head == MODEL.name
         assert "6 tokens at" in answer.foot
-        assert "memory mmap, 32 rows, stall 0.04 ms" in answer.foot
+        assert "memory mmap, 32 rows, stall p50 0.04 ms" in answer.foot
 
     drive(act, FakeEngine())
 
@@ -383,9 +383,10 @@ def test_an_answer_that_cannot_be_given_says_why_and_the_question_stays() -> Non
         await ask(pilot, "long")
         assert shown(app) == ["long", ""]
         foot = chat_of(app).transcript.entries[-1].foot
-        assert foot == "cut off: the prompt is too long"
+        assert foot == "cut off: the prompt is too long; shorten it"
 
-    drive(act, FakeEngine(Answer(error=FitError("the prompt is too long"))))
+    error = FitError("the prompt is too long", hint="shorten it")
+    drive(act, FakeEngine(Answer(error=error)))
 
 
 @pytest.mark.parametrize(("n_tokens", "warns"), [(3200, False), (3300, True)])
