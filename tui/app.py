@@ -28,7 +28,7 @@ from engram_local.units import escape_control
 from engram_local.worker.client import EngineClient, EnginePort
 from engram_local.worker.protocol import Open, UseMemory
 from tui.engine_link import EngineLink, MakePort
-from tui.keys import bind, binding_of, check_keymap
+from tui.keys import bind, binding_of, check_keymap, shown_key
 from tui.modes import ALL_KEYS, ALL_MODES
 from tui.options import TuiOptions
 from tui.screens.chat import ChatScreen
@@ -121,8 +121,7 @@ class EngramApp(App[int]):
 
     def shown_keys(self, key_id: str) -> str:
         """Return the first key of an action, as people write it: F2, Ctrl-R."""
-        first = self.keys_of(key_id)[0]
-        return "-".join(part.capitalize() for part in first.split("+"))
+        return shown_key(self.keys_of(key_id)[0])
 
     def new_session(self, like: Session | None = None) -> Session:
         """Begin a session, with the settings and the system prompt of another one."""
@@ -180,7 +179,7 @@ class EngramApp(App[int]):
 
     def action_help(self) -> None:
         """Show all keys and commands."""
-        self.push_screen(HelpScreen(ALL_KEYS, self.shown_keys))
+        self.push_screen(HelpScreen(ALL_KEYS, self.keys_of))
 
     async def action_sessions(self) -> None:
         """Show the chat with the list of sessions."""

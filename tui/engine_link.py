@@ -120,6 +120,10 @@ class EngineLink:
         if self._port is not None:
             self._port.cancel()
 
+    def forget_chat(self) -> None:
+        """Note that the chat shows something else than what the engine saw last."""
+        self._set(replace(self.state, context=None, is_of_chat=False))
+
     async def close(self) -> None:
         """End the process, if there is one."""
         await self._drop_port()

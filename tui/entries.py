@@ -50,7 +50,7 @@ def _foot(talk: Talk, message: Message) -> str:
         return _progress(talk) if not message.text else ""
     problem = talk.problems.get(message.id)
     if problem is not None:
-        return f"cut off: {problem.message}"
+        return "cut off: " + "; ".join(filter(None, (problem.message, problem.hint)))
     if message.stats is not None:
         return answer_line(message.stats)
     return "cut off" if message.status == "cut" else ""

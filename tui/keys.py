@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from textual.binding import Binding
-from textual.keys import Keys, key_to_character
+from textual.keys import Keys, format_key, key_to_character
 
 from engram_local.errors import UsageError
 
@@ -348,6 +348,7 @@ KEYS = (
 
 _BY_ID = {key.id: key for key in KEYS}
 _MODIFIERS = frozenset(("ctrl", "shift", "alt", "super", "meta", "hyper"))
+_SHOWN = {"escape": "Esc", "pageup": "PgUp", "pagedown": "PgDn"}
 _NAMES = frozenset(key.value.rpartition("+")[2] for key in Keys)
 
 
@@ -367,6 +368,15 @@ def binding_of(key: Key, action: str) -> Binding:
         priority=key.priority,
         tooltip=key.does,
     )
+
+
+def shown_key(key: str) -> str:
+    """Return a key as people write it: F2, Ctrl-R, PgUp; m is not M."""
+    *modifiers, name = key.strip().split("+")
+    character = format_key(name)  # of some keys a picture
+    if not modifiers and len(character) == 1 and character.isascii():
+        return character
+    return "-".join([*map(str.capitalize, modifiers), _SHOWN.get(name, name.title())])
 
 
 def check_keymap(keymap: Mapping[str, str], known: Iterable[Key]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from engram_local.events import MemoryPart
 from engram_local.units import escape_control, format_bytes, format_count
-from engram_local.worker.protocol import GpuUse
+from engram_local.worker.protocol import GpuUse, MemoryInfo, Status
 from tui.state import EngineState
 
 _SHADES = "█▓▒"
@@ -123,18 +123,19 @@ def memory_lines(state: EngineState) -> list[str]:
         return ["none"]
     rows = [
         (escape_control(memory.name)[:20], memory.tier if state.memory_on else "off"),
-        *_live_rows(state),
+        *_live_rows(state.status, memory),
         ("table", format_bytes(memory.table_bytes)),
         ("of it in RAM", _resident(state, memory.table_bytes)),
     ]
     return [_row(name, value, 30) for name, value in rows]
 
 
-def _live_rows(state: EngineState) -> list[tuple[str, str]]:
-    status = state.status
+def _live_rows(status: Status | None, memory: MemoryInfo) -> list[tuple[str, str]]:
     if status is None:
         return []
-    stall = "unknown" if status.stall_ms is None else f"{status.stall_ms:.2f} ms"
+    stall = "-" if status.stall_ms is None else f"{status.stall_ms:.2f} ms"
+    if memory.kind == "native":  # llama.cpp waits inside its graph
+        stall = "unknown"
     rows_per_s = status.rows_per_s
     return [
         (

@@ -37,6 +37,10 @@ class EngineState:
     context: ContextUse | None = None
     """Of the newest prompt."""
 
+    is_of_chat: bool = False
+    """Whether the engine's sequence is what the chat shows: not once it shows another
+    session or branch, and after a comparison."""
+
     finished: Finished | None = None
     """Of the newest answer of the chat; None once a comparison took its place."""
 
@@ -78,18 +82,27 @@ def after(state: EngineState, event: Event) -> EngineState:
                 model=model,
                 memory_on=event.memory_on,
                 context=None,
+                is_of_chat=False,
                 n_sequences=state.n_sequences + 1,
             )
         case Status():
             return replace(state, status=event, peak_rows_per_s=_peak(state, event))
         case ContextUse():
             return replace(
-                state, context=event, peak_rows_per_s=None, is_comparing=False
+                state,
+                context=event,
+                is_of_chat=True,
+                peak_rows_per_s=None,
+                is_comparing=False,
             )
         case ArmStarted():
             n_sequences = state.n_sequences + 1
             return replace(
-                state, finished=None, is_comparing=True, n_sequences=n_sequences
+                state,
+                is_of_chat=False,
+                finished=None,
+                is_comparing=True,
+                n_sequences=n_sequences,
             )
         case Finished() if not state.is_comparing:
             return replace(state, finished=event)

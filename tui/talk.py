@@ -97,14 +97,14 @@ class Talk:
         """Go back before the newest question and return it."""
         self._require_silence()
         question = self.session.conversation.undo()
-        self._on_change()
+        self._show_other()
         return question
 
     def clear(self) -> None:
         """Begin anew in this session."""
         self._require_silence()
         self.session.conversation.clear()
-        self._on_change()
+        self._show_other()
 
     def select_variant(self, message: Message, step: int) -> bool:
         """Show the variant `step` after one; tell whether there is one."""
@@ -114,7 +114,7 @@ class Talk:
         if not 0 <= number < len(variants):
             return False
         self.session.conversation.select(variants[number].id)
-        self._on_change()
+        self._show_other()
         return True
 
     def use_session(self, session: Session) -> None:
@@ -122,7 +122,7 @@ class Talk:
         self._require_silence()
         self.session = session
         self.problems.clear()
-        self._on_change()
+        self._show_other()
 
     def stop(self) -> None:
         """End the answer; its text stays."""
@@ -151,6 +151,10 @@ class Talk:
             self.session.conversation.finish(answer.id, status, stats)
             self.answer_id = self.progress = None
             self._on_change()
+
+    def _show_other(self) -> None:
+        self._link.forget_chat()
+        self._on_change()
 
     def _begin(self, answer: Message) -> Message:
         self.answer_id = answer.id

@@ -12,7 +12,7 @@ from engram_local.errors import FileError, UsageError
 from engram_local.worker.protocol import Open, UseMemory
 from tests.tui.fakes import MODEL, FakeEngine, fake_app, fake_engines
 from tui.app import EngramApp
-from tui.keys import KEYS, check_keymap
+from tui.keys import KEYS, check_keymap, shown_key
 from tui.modes import ALL_KEYS
 from tui.widgets.status_line import StatusLine
 
@@ -179,3 +179,20 @@ def test_names_of_models_cannot_drive_the_terminal() -> None:
 def status(app: EngramApp) -> str:
     """Return what the status line says."""
     return str(app.screen.query_one(StatusLine).content)
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("f5", "F5"),
+        ("ctrl+r", "Ctrl-R"),
+        ("enter", "Enter"),
+        ("m", "m"),
+        ("M", "M"),
+        ("slash", "/"),
+        ("pageup", "PgUp"),
+        ("shift+enter", "Shift-Enter"),
+    ],
+)
+def test_keys_are_written_as_on_a_keyboard(key: str, shown: str) -> None:
+    assert shown_key(key) == shown

@@ -26,6 +26,7 @@ from tui.widgets.banner import Banner
 from tui.widgets.command_hints import CommandHints
 from tui.widgets.prompt import Prompt, fitting_commands, rest_of_command
 from tui.widgets.sidebar import Sidebar
+from tui.widgets.status_line import used_tokens
 
 LEMUR = "A lemur is a primate."
 
@@ -37,7 +38,7 @@ def test_an_answer_is_shown_with_its_numbers() -> None:
         assert (question.text, answer.text) == ("What is a lemur?", LEMUR)
         assert answer.head == MODEL.name
         assert "6 tokens at" in answer.foot
-        assert "memory mmap, 32 rows, stall 0.04 ms" in answer.foot
+        assert "memory mmap, 32 rows, stall p50 0.04 ms" in answer.foot
 
     drive(act, FakeEngine())
 
@@ -382,9 +383,10 @@ def test_an_answer_that_cannot_be_given_says_why_and_the_question_stays() -> Non
         await ask(pilot, "long")
         assert shown(app) == ["long", ""]
         foot = chat_of(app).transcript.entries[-1].foot
-        assert foot == "cut off: the prompt is too long"
+        assert foot == "cut off: the prompt is too long; shorten it"
 
-    drive(act, FakeEngine(Answer(error=FitError("the prompt is too long"))))
+    error = FitError("the prompt is too long", hint="shorten it")
+    drive(act, FakeEngine(Answer(error=error)))
 
 
 @pytest.mark.parametrize(("n_tokens", "warns"), [(3200, False), (3300, True)])
@@ -455,9 +457,9 @@ def test_the_help_lists_keys_and_commands() -> None:
         await pilot.press("f1")
         await settle(pilot)
         assert isinstance(app.screen, HelpScreen)
-        assert ("Ctrl-R", "chat.regenerate") in {
-            (keys, name) for keys, _, name in app.screen.key_rows()
-        }
+        keys = {name: keys for keys, _, name in app.screen.key_rows()}
+        assert keys["chat.regenerate"] == "Ctrl-R"
+        assert keys["prompt.newline"] == "Shift-Enter\nAlt-Enter\nCtrl-J"
         assert "/export [FILE|json]" in dict(command_rows())
         await pilot.press("escape")
         await settle(pilot)
@@ -525,3 +527,18 @@ def test_keys_that_come_at_once_are_done_in_turn() -> None:
         assert chat_of(app).prompt.text == "two"
 
     drive(act, FakeEngine())
+
+
+@pytest.mark.parametrize("command", ["/new", "/clear", "/undo", "/memory off"])
+def test_the_context_of_another_chat_is_not_shown(command: str) -> None:
+    async def act(app: EngramApp, pilot: Pilot[int]) -> None:
+        assert used_tokens(app.link.state) is None
+        await ask(pilot, "one")
+        assert used_tokens(app.link.state) == status.n_tokens
+        assert chat_of(app).query_one(Banner).display
+        await ask(pilot, command)
+        assert used_tokens(app.link.state) is None
+        assert not chat_of(app).query_one(Banner).display
+
+    status = replace(STATUS, n_tokens=4000)
+    drive(act, FakeEngine(replies={Generate: (status,)}))

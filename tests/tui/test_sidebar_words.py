@@ -7,7 +7,7 @@ from dataclasses import replace
 from engram_local.telemetry import MachineRam, Resources
 from engram_local.units import GIB, MIB
 from engram_local.worker.protocol import GpuUse
-from tests.tui.fakes import MODEL, STATUS, finished
+from tests.tui.fakes import MEMORY, MODEL, STATUS, finished
 from tui import sidebar_words as words
 from tui.state import EngineState
 
@@ -73,8 +73,14 @@ def test_what_is_unknown_is_called_so() -> None:
     status = replace(STATUS, resident_bytes=None, stall_ms=None, rows_per_s=None)
     lines = [line.split() for line in words.memory_lines(replace(STATE, status=status))]
     assert ["of", "it", "in", "RAM", "unknown"] in lines
-    assert ["stall", "per", "token", "unknown"] in lines
+    assert ["stall", "per", "token", "-"] in lines
     assert ["rows", "per", "second", "-"] in lines
+
+
+def test_of_a_models_own_table_the_stall_is_unknown() -> None:
+    own = replace(MODEL, memory=replace(MEMORY, kind="native"))
+    lines = [line.split() for line in words.memory_lines(replace(STATE, model=own))]
+    assert ["stall", "per", "token", "unknown"] in lines
 
 
 def test_without_a_memory_it_says_so() -> None:

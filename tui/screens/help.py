@@ -14,7 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engram_local.chat.commands import commands_in
-from tui.keys import Key
+from tui.keys import Key, shown_key
 
 _POLICY = (
     "When a conversation does not fit into the context, the oldest questions and their "
@@ -30,11 +30,13 @@ class HelpScreen(ModalScreen[None]):
         Binding("escape,f1", "dismiss(None)", "Close", priority=True)
     ]
 
-    def __init__(self, keys: Sequence[Key], shown_keys: Callable[[str], str]) -> None:
-        """shown_keys: returns the key of an id, as people write it."""
+    def __init__(
+        self, keys: Sequence[Key], keys_of: Callable[[str], list[str]]
+    ) -> None:
+        """keys_of: returns the keys of an id, as they are bound."""
         super().__init__()
         self._keys = keys
-        self._shown_keys = shown_keys
+        self._keys_of = keys_of
 
     def compose(self) -> ComposeResult:
         with VerticalScroll():
@@ -45,8 +47,11 @@ class HelpScreen(ModalScreen[None]):
             yield Static(_POLICY, markup=False, id="policy")
 
     def key_rows(self) -> list[tuple[str, ...]]:
-        """Return key, what it does, and its name in the config file."""
-        return [(self._shown_keys(key.id), key.does, key.id) for key in self._keys]
+        """Return keys, one a line, what they do, and their name in the config file."""
+        return [
+            ("\n".join(map(shown_key, self._keys_of(key.id))), key.does, key.id)
+            for key in self._keys
+        ]
 
 
 def command_rows() -> list[tuple[str, ...]]:

@@ -81,6 +81,6 @@ def _nearly_full(state: EngineState) -> str | None:
     if part < WARN_PART:
         return None
     return (
-        f"The context is {100 * part:.0f} % full: when it is, the oldest questions and "
-        "their answers are left out of what the model sees."
+        f"The context is {100 * part:.0f} % full. What does not fit is left out of "
+        "what the model sees, the oldest questions and their answers first."
     )

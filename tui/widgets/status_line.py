@@ -61,7 +61,9 @@ def _parts(state: EngineState) -> list[str]:
 
 
 def used_tokens(state: EngineState) -> int | None:
-    """Return how much of the context is used; None if that is not known yet."""
+    """Return how much of the context the chat uses; None if that is not known yet."""
+    if not state.is_of_chat:
+        return None
     if state.status is not None:
         return state.status.n_tokens
     return None if state.context is None else state.context.n_prompt
