@@ -542,3 +542,18 @@ def test_the_context_of_another_chat_is_not_shown(command: str) -> None:
 
     status = replace(STATUS, n_tokens=4000)
     drive(act, FakeEngine(replies={Generate: (status,)}))
+
+
+def test_what_is_typed_is_not_lost_to_keys_that_shells_have_too() -> None:
+    async def act(app: EngramApp, pilot: Pilot[int]) -> None:
+        await ask(pilot, "one")
+        chat_of(app).prompt.put("a draft")
+        await pilot.press("home", "ctrl+e")
+        assert chat_of(app).prompt.text == "a draft"
+        assert chat_of(app).prompt.cursor_location == (0, 7)
+        await pilot.press("left", "left", "ctrl+u")
+        await settle(pilot)
+        assert chat_of(app).prompt.text == "ft"
+        assert shown(app) == ["one", LEMUR]
+
+    drive(act, FakeEngine())
