@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from textual import events
 from textual.pilot import Pilot
+from textual.widgets import OptionList
 
 from engram_local.chat.conversation import ChatMessage
 from engram_local.errors import FileError, FitError
@@ -421,6 +422,10 @@ def test_sessions_are_found_renamed_and_gone_on_with() -> None:
         await pilot.press(*"lemurs")
         await settle(pilot)
         assert [one.title for one in app.screen._infos] == ["about lemurs"]
+        await pilot.press(*"xx", "down", "delete", "enter")
+        await settle(pilot)
+        assert app.screen.query_one(OptionList).option_count == 1  # "there is none"
+        await pilot.press(*["backspace"] * 8, "down")
         await pilot.press("ctrl+r", "!", "enter")
         await settle(pilot)
         assert app.store.list()[-1].title == "about lemurs!"
