@@ -562,3 +562,20 @@ def test_what_is_typed_is_not_lost_to_keys_that_shells_have_too() -> None:
         assert shown(app) == ["one", LEMUR]
 
     drive(act, FakeEngine())
+
+
+@pytest.mark.parametrize("command", ["/memory on", "/tier ram", "/warm", "/evict"])
+def test_without_a_memory_commands_say_how_to_load_one(command: str) -> None:
+    engine = FakeEngine(model=replace(MODEL, memory=None, memory_on=False))
+
+    async def act(app: EngramApp, pilot: Pilot[int]) -> None:
+        await ask(pilot, command)
+        assert "no memory is loaded\n/memory FILE loads one" in toasts(app)
+        await ask(pilot, "one")
+        session = chat_of(app).talk.session
+        await ask(pilot, "/new")
+        await ask(pilot, f"/resume {session.id}")
+        assert shown(app) == ["one", LEMUR]
+
+    drive(act, engine)
+    assert not any(isinstance(one, UseMemory) for one in engine.requests)
