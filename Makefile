@@ -35,7 +35,7 @@ lint: $(VENV)/.dev ## ruff
 types: $(VENV)/.dev ## mypy --strict
 	$(VENV)/bin/mypy
 
-fast: $(VENV)/.dev ## tests without a model: seconds
+fast: $(VENV)/.dev ## tests without a model: two minutes
 	$(VENV)/bin/pytest -m "not model"
 
 model: $(VENV)/.dev ## tests with the default backbone
@@ -49,6 +49,8 @@ smoke: wheel $(LLAMA_WHEEL) ## the main job, from the wheel in an empty environm
 	@cd $(SMOKE) && bin/engram-local run -p "$$PROMPT" --temp 0 -n 24 --json \
 	  | bin/python -c 'import json, sys; r = json.load(sys.stdin); print(r["text"]); \
 	    sys.exit(not (r["text"] and r["memory"]["rows_read"] > 0))'
+	@cd $(SMOKE) && bin/engram-local ls && bin/python -c 'import tui.app; \
+	    from importlib.resources import files; files("tui").joinpath("styles.tcss").read_text()'
 	@rm -rf $(SMOKE)
 
 wheel: $(VENV)/.dev ## build the wheel into dist/

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,6 +40,10 @@ class MessageLines:
         self._painter = painter
         self._width = 0
         self._starts = [0]
+        self._drawn: list[Block] = []
+        self.first_changed = 0
+        """The first line that `lay_out` found to be another one than before."""
+
         self._blocks = Blocks(is_markdown=entry.role == "assistant")
         self._blocks.set_text(entry.text, is_whole=entry.is_whole)
         self._foot = _foot(entry)
@@ -52,6 +57,8 @@ class MessageLines:
         """Show another state of the message; `lay_out` has to follow."""
         if entry.text != self.entry.text or entry.is_whole != self.entry.is_whole:
             self._blocks.set_text(entry.text, is_whole=entry.is_whole)
+        if entry.head != self.entry.head:
+            self._drawn = []
         self.entry = entry
         self._foot = _foot(entry)
         self._starts = [0]
@@ -60,6 +67,7 @@ class MessageLines:
         """Find the line at which each part begins: all is drawn once for that."""
         if width == self._width and len(self._starts) > 1:
             return
+        drawn = self._drawn if width == self._width else []
         self._width = width
         self._starts = [1]
         for part in self._parts:
@@ -70,6 +78,9 @@ class MessageLines:
             self._starts.append(2)
         elif self._foot and len(self._parts) > 1:  # close to the text
             self._starts[-2:] = [line - 1 for line in self._starts[-2:]]
+        n_same = n_same_of(drawn, self._parts)
+        self.first_changed = self._starts[n_same] if n_same else 0
+        self._drawn = self._parts
 
     def line(self, y: int) -> Line:
         """Return a line, counted from the one that says who speaks."""
@@ -89,6 +100,13 @@ class MessageLines:
     @property
     def _parts(self) -> list[Block]:
         return self._blocks.blocks + self._foot
+
+
+def n_same_of(old: Sequence[object], new: Sequence[object]) -> int:
+    """Return how many things are the same from the begin on."""
+    pairs = enumerate(zip(old, new, strict=False))
+    differing = (number for number, (one, other) in pairs if one != other)
+    return next(differing, min(len(old), len(new)))
 
 
 def _foot(entry: Entry) -> list[Block]:
