@@ -58,7 +58,6 @@ class ChatScreen(AppScreen):
     def __init__(self) -> None:
         super().__init__()
         self._talk: Talk | None = None
-        self._state = EngineState()
         self._editing_id: str | None = None
         self._will_draw = False
         self._wants_sidebar = True
@@ -275,26 +274,21 @@ class ChatScreen(AppScreen):
     # --- drawing ------------------------------------------------------------------
 
     def _engine_changed(self, state: EngineState) -> None:
-        before, self._state = self._state, state
-        if before.model and state.model and before.memory_on != state.memory_on:
-            self._adopt_memory(state.memory_on)
         self._adopt_model(state)
         self._answer_next()
         self._changed()
 
     def _adopt_model(self, state: EngineState) -> None:
-        """Note in the session which model and memory it goes on with."""
-        model = state.model
-        session = self.talk.session
-        if model is not None:
-            memory = None if model.memory is None else model.memory.path
-            if (session.model, session.memory) != (model.path, memory):
-                session.use_model(model.path, memory)
-
-    def _adopt_memory(self, on: bool) -> None:
-        """Note in the session that the memory was switched, here or elsewhere."""
-        session = self.talk.session
-        session.change_settings(replace(session.settings, memory_on=on))
+        """Note in the session which model it goes on with, and if with a memory."""
+        session, model = self.talk.session, state.model
+        if model is None:
+            return
+        memory = None if model.memory is None else model.memory.path
+        if (session.model, session.memory) != (model.path, memory):
+            session.use_model(model.path, memory)
+        if memory is not None and session.settings.memory_on != state.memory_on:
+            settings = replace(session.settings, memory_on=state.memory_on)
+            session.change_settings(settings)
 
     def _changed(self) -> None:
         """Draw soon: text comes faster than it can be read."""
