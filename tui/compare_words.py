@@ -21,7 +21,7 @@ def cannot_compare(state: EngineState) -> str | None:
     if state.model.memory is None:
         return (
             f"{name} has no memory loaded, so both answers would be the same. "
-            "F3, then C, chooses a memory."
+            "F3, then c, chooses a memory."
         )
     if not state.model.can_leave_out_memory:
         return (

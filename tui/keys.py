@@ -105,7 +105,8 @@ KEYS = (
         id="chat.edit",
         keys="ctrl+e",
         label="Edit",
-        does="ask something else in place of the selected or newest question",
+        does="ask something else in place of the selected or newest question; "
+        "to the end of a line that is typed",
         show=True,
         priority=True,
     ),
@@ -135,7 +136,8 @@ KEYS = (
         id="chat.undo",
         keys="ctrl+u",
         label="Undo",
-        does="take back the newest question and its answer",
+        does="take back the newest question and its answer; "
+        "delete a line that is typed, up to the cursor",
         priority=True,
     ),
     Key(

@@ -53,7 +53,7 @@ def _no_memory(model: ModelInfo) -> str:
     name = escape_control(model.name)
     lines = [f"{name} has no memory loaded.", ""]
     if model.memories:
-        lines.append(f"{_files(len(model.memories))} of a memory here: C chooses one.")
+        lines.append(f"{_files(len(model.memories))} of a memory here: c chooses one.")
         lines += [f"  {escape_control(PurePath(one).name)}" for one in model.memories]
     else:
         lines += [

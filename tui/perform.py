@@ -14,7 +14,7 @@ from engram_local.chat.export import export
 from engram_local.errors import UsageError
 from engram_local.units import format_count
 from engram_local.worker import protocol
-from engram_local.worker.protocol import ModelInfo, Request
+from engram_local.worker.protocol import MemoryInfo, ModelInfo, Request
 from tui.loading import load_model
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.settings import SettingsScreen
@@ -105,7 +105,7 @@ async def _(action: commands.SelectVariant, chat: ChatScreen) -> None:
     answer = _answer(chat, 1)
     ids = [one.id for one in chat.talk.session.conversation.variants(answer.id)]
     if action.number > len(ids):
-        raise UsageError(f"the newest answer has {len(ids)} variants")
+        raise UsageError(f"variants of the newest answer: {len(ids)}")
     chat.talk.select_variant(answer, action.number - 1 - ids.index(answer.id))
 
 
@@ -179,7 +179,9 @@ async def _(action: commands.ShowSessions, chat: ChatScreen) -> None:
 async def _(action: commands.Resume, chat: ChatScreen) -> None:
     session = chat.engram.store.load(action.session_id)
     chat.use_session(session)
-    await _switch_memory(chat, session.settings.memory_on)
+    model = chat.link.state.model
+    if model is not None and model.memory is not None and model.can_leave_out_memory:
+        await _switch_memory(chat, session.settings.memory_on)
 
 
 @perform.register(commands.Rename)
@@ -213,6 +215,8 @@ async def _(action: commands.Export, chat: ChatScreen) -> None:
 
 @perform.register(commands.UseMemory)
 async def _(action: commands.UseMemory, chat: ChatScreen) -> None:
+    if action.on:
+        _require_memory(chat)
     await _switch_memory(chat, action.on)
     chat.tell(f"the memory is {'on' if action.on else 'off'}")
 
@@ -227,22 +231,21 @@ async def _(action: commands.ChooseMemory, chat: ChatScreen) -> None:
 
 @perform.register(commands.SetTier)
 async def _(action: commands.SetTier, chat: ChatScreen) -> None:
-    memory = _model(chat).memory
-    if memory is None:
-        raise UsageError("no memory is loaded")
-    await _ask(chat, protocol.ChooseMemory(memory=memory.path, tier=action.tier))
-    memory = _model(chat).memory
-    chat.tell(f"the table is read from {memory.tier if memory else 'nowhere'}")
+    path = _require_memory(chat).path
+    await _ask(chat, protocol.ChooseMemory(memory=path, tier=action.tier))
+    chat.tell(f"the table is read from {_require_memory(chat).tier}")
 
 
 @perform.register(commands.Warm)
 async def _(action: commands.Warm, chat: ChatScreen) -> None:
+    _require_memory(chat)
     await _ask(chat, protocol.WarmTable(n_cells=_N_CELLS))
     chat.tell("all of the table was read")
 
 
 @perform.register(commands.Evict)
 async def _(action: commands.Evict, chat: ChatScreen) -> None:
+    _require_memory(chat)
     await _ask(chat, protocol.EvictTable(n_cells=_N_CELLS))
     chat.tell("the page cache was asked to forget the table")
 
@@ -274,6 +277,13 @@ def _model(chat: ChatScreen) -> ModelInfo:
     if model is None:
         raise UsageError("no model is loaded")
     return model
+
+
+def _require_memory(chat: ChatScreen) -> MemoryInfo:
+    memory = _model(chat).memory
+    if memory is None:
+        raise UsageError("no memory is loaded", hint="/memory FILE loads one")
+    return memory
 
 
 def _answer(chat: ChatScreen, number: int) -> Message:

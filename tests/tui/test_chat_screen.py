@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from textual import events
 from textual.pilot import Pilot
+from textual.widgets import OptionList
 
 from engram_local.chat.conversation import ChatMessage
 from engram_local.errors import FileError, FitError
@@ -421,6 +422,10 @@ def test_sessions_are_found_renamed_and_gone_on_with() -> None:
         await pilot.press(*"lemurs")
         await settle(pilot)
         assert [one.title for one in app.screen._infos] == ["about lemurs"]
+        await pilot.press(*"xx", "down", "delete", "enter")
+        await settle(pilot)
+        assert app.screen.query_one(OptionList).option_count == 1  # "there is none"
+        await pilot.press(*["backspace"] * 8, "down")
         await pilot.press("ctrl+r", "!", "enter")
         await settle(pilot)
         assert app.store.list()[-1].title == "about lemurs!"
@@ -542,3 +547,35 @@ def test_the_context_of_another_chat_is_not_shown(command: str) -> None:
 
     status = replace(STATUS, n_tokens=4000)
     drive(act, FakeEngine(replies={Generate: (status,)}))
+
+
+def test_what_is_typed_is_not_lost_to_keys_that_shells_have_too() -> None:
+    async def act(app: EngramApp, pilot: Pilot[int]) -> None:
+        await ask(pilot, "one")
+        chat_of(app).prompt.put("a draft")
+        await pilot.press("home", "ctrl+e")
+        assert chat_of(app).prompt.text == "a draft"
+        assert chat_of(app).prompt.cursor_location == (0, 7)
+        await pilot.press("left", "left", "ctrl+u")
+        await settle(pilot)
+        assert chat_of(app).prompt.text == "ft"
+        assert shown(app) == ["one", LEMUR]
+
+    drive(act, FakeEngine())
+
+
+@pytest.mark.parametrize("command", ["/memory on", "/tier ram", "/warm", "/evict"])
+def test_without_a_memory_commands_say_how_to_load_one(command: str) -> None:
+    engine = FakeEngine(model=replace(MODEL, memory=None, memory_on=False))
+
+    async def act(app: EngramApp, pilot: Pilot[int]) -> None:
+        await ask(pilot, command)
+        assert "no memory is loaded\n/memory FILE loads one" in toasts(app)
+        await ask(pilot, "one")
+        session = chat_of(app).talk.session
+        await ask(pilot, "/new")
+        await ask(pilot, f"/resume {session.id}")
+        assert shown(app) == ["one", LEMUR]
+
+    drive(act, engine)
+    assert not any(isinstance(one, UseMemory) for one in engine.requests)

@@ -38,7 +38,7 @@ def test_there_is_always_something_to_do() -> None:
     assert nothing_to_see(EngineState(phase="ready", model=MODEL)) is None
     bare = replace(MODEL, memory=None, memories=("/a/one.gguf",))
     sentence = str(nothing_to_see(EngineState(phase="ready", model=bare)))
-    assert "There is 1 file of a memory here: C chooses one." in sentence
+    assert "There is 1 file of a memory here: c chooses one." in sentence
     assert "  one.gguf" in sentence
 
 

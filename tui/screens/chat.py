@@ -42,7 +42,7 @@ class ChatScreen(AppScreen):
         bind("chat.copy", "copy"),
         bind("chat.code", "copy_code"),
         bind("chat.new", "line('/new')"),
-        bind("chat.undo", "line('/undo')"),
+        bind("chat.undo", "undo"),
         bind("chat.continue", "line('/continue')"),
         bind("chat.settings", "line('/set')"),
         bind("chat.sidebar", "sidebar"),
@@ -179,7 +179,13 @@ class ChatScreen(AppScreen):
             self.transcript.select(None)
 
     def action_edit(self) -> None:
-        """Bring the selected question, else the newest one, into the prompt."""
+        """Bring the selected question, else the newest one, into the prompt.
+
+        What is typed there is not given up for it: as in a shell, to the line's end.
+        """
+        if self.prompt.text:
+            self.prompt.action_cursor_line_end()
+            return
         question = self._selected()
         if question is not None and question.role == "user":
             self.edit(question)
@@ -190,6 +196,15 @@ class ChatScreen(AppScreen):
         """Bring a question into the prompt, to ask something else in its place."""
         self._set_editing(question.id)
         self.prompt.put(question.text)
+
+    def action_undo(self) -> None:
+        """Take back the newest question; while something is typed, delete it instead,
+        as in a shell: from the line's start.
+        """
+        if self.prompt.text:
+            self.prompt.action_delete_to_start_of_line()
+        else:
+            self.action_line("/undo")
 
     def action_copy(self) -> None:
         """Copy the selected message, else the newest answer."""

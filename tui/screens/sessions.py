@@ -57,7 +57,7 @@ class SessionsScreen(ModalScreen[str | None]):
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
-        if self._renaming is None:
+        if self._renaming is None and event.value != self._search:
             self._search = event.value
             self._list()
 
@@ -125,12 +125,13 @@ class SessionsScreen(ModalScreen[str | None]):
         self._end_rename()
 
     def _end_rename(self) -> None:
-        self._renaming = None
+        renamed, self._renaming = self._renaming, None
         self.query_one(Input).value = self._search
         self._say(_HELP)
-        self._list()
+        self._list(renamed)
 
-    def _list(self) -> None:
+    def _list(self, chosen: SessionInfo | None = None) -> None:
+        """List what is found, with the cursor on one of them."""
         try:
             self._infos = self._store.list(self._search)
         except SessionError as error:
@@ -139,7 +140,11 @@ class SessionsScreen(ModalScreen[str | None]):
         options = self.query_one(OptionList)
         options.clear_options()
         options.add_options(Option(_line(info), id=info.id) for info in self._infos)
-        options.highlighted = 0 if self._infos else None
+        if not self._infos:
+            options.add_option(Option("there is none", disabled=True))
+            return
+        numbers = {info.id: number for number, info in enumerate(self._infos)}
+        options.highlighted = numbers.get(chosen.id, 0) if chosen else 0
 
     def _try(self, what: Callable[[], None]) -> None:
         try:
