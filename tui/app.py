@@ -143,9 +143,7 @@ class EngramApp(App[int]):
 
     async def run_command(self, command: Command) -> None:
         """Do a command of the palette; let its argument be typed if it needs one."""
-        await self.switch_mode("chat")
-        chat = self.screen
-        assert isinstance(chat, ChatScreen)
+        chat = await self._show_chat()
         if command.argument and not command.argument.startswith("["):
             chat.prompt.put(f"/{command.name} ")
         else:
@@ -171,11 +169,10 @@ class EngramApp(App[int]):
             )
         self.theme = name
 
-    def action_show(self, mode: str) -> None:
-        """Show a screen of modes.py."""
-        if isinstance(self.screen, ModalScreen):
-            self.screen.dismiss(None)
-        self.switch_mode(mode)
+    async def action_show(self, mode: str) -> None:
+        """Show a screen of modes.py, without what is over this one."""
+        await self._leave_modals()
+        await self.switch_mode(mode)
 
     def action_help(self) -> None:
         """Show all keys and commands."""
@@ -184,9 +181,7 @@ class EngramApp(App[int]):
     async def action_sessions(self) -> None:
         """Show the chat with the list of sessions."""
         if not isinstance(self.screen, ModalScreen):
-            await self.switch_mode("chat")
-            assert isinstance(self.screen, ChatScreen)
-            self.screen.action_sessions()
+            (await self._show_chat()).action_sessions()
 
     def action_restart(self) -> None:
         """Restart the engine with the same model."""
@@ -207,6 +202,17 @@ class EngramApp(App[int]):
             self.link.cancel()
         else:
             self.notify("once more to quit", timeout=_TWICE_S)
+
+    async def _show_chat(self) -> ChatScreen:
+        await self.switch_mode("chat")
+        await self._leave_modals()
+        assert isinstance(self.screen, ChatScreen)
+        return self.screen
+
+    async def _leave_modals(self) -> None:
+        """Leave lists and questions unanswered, also those over one another."""
+        while isinstance(self.screen, ModalScreen):
+            await self.screen.dismiss(None)
 
     def _selected_text(self) -> str:
         """Return what is selected with the mouse, else in the field one types in."""

@@ -196,13 +196,10 @@ async def _(action: commands.Delete, chat: ChatScreen) -> None:
     if session.id == chat.talk.session.id:
         raise UsageError("this session is going on", hint="/new begins another one")
 
-    def delete(is_sure: bool | None) -> None:
-        if is_sure:
-            chat.engram.store.delete(session.id)
-            chat.tell(f"deleted: {session.title}")
-
     question = f"Delete “{session.title}” with all that was said in it?"
-    chat.app.push_screen(ConfirmScreen(question), delete)
+    if await chat.app.push_screen_wait(ConfirmScreen(question)):
+        chat.engram.store.delete(session.id)
+        chat.tell(f"deleted: {session.title}")
 
 
 @perform.register(commands.Export)

@@ -11,6 +11,7 @@ from textual.geometry import Offset
 from textual.pilot import Pilot
 from textual.selection import Selection
 
+from engram_local.chat.commands import COMMANDS
 from engram_local.chat.sessions import SessionStore
 from engram_local.errors import SessionError
 from engram_local.worker.protocol import Generate, UseMemory
@@ -18,8 +19,10 @@ from tests.tui.driving import ask, chat_of, drive, settle, shown, toasts
 from tests.tui.fakes import Answer, FakeEngine, fake_app, fake_engines
 from tui.app import EngramApp
 from tui.options import TuiOptions
+from tui.screens.memory import MemoryScreen
 
 LEMUR = "A lemur is a primate."
+NEW = next(command for command in COMMANDS if command.name == "new")
 
 
 @pytest.fixture
@@ -154,3 +157,50 @@ def test_ctrl_c_copies_what_is_selected_and_stops_nothing() -> None:
         assert app.clipboard == "typed"
 
     drive(act, FakeEngine(Answer(chunks=(LEMUR,), waits=True)))
+
+
+def test_an_edit_ends_with_its_session() -> None:
+    """Its question is not in the next session, where it was looked for."""
+
+    async def act(app: EngramApp, pilot: Pilot[int]) -> None:
+        await ask(pilot, "one")
+        await pilot.press("ctrl+e", "ctrl+n")
+        await settle(pilot)
+        assert not chat_of(app).prompt.has_class("editing")
+        await ask(pilot, "two")
+        assert shown(app) == ["two", LEMUR]
+
+    drive(act)
+
+
+def test_deleting_what_another_program_deleted_is_said() -> None:
+    async def act(app: EngramApp, pilot: Pilot[int]) -> None:
+        await ask(pilot, "one")
+        session_id = chat_of(app).talk.session.id
+        await ask(pilot, "/new")
+        await ask(pilot, f"/delete {session_id}")
+        app.store.delete(session_id)
+        await pilot.press("y")
+        await settle(pilot)
+        assert f"no session with the id '{session_id}'" in toasts(app)
+
+    drive(act)
+
+
+def test_commands_and_screens_leave_all_lists_and_questions() -> None:
+    async def act(app: EngramApp, pilot: Pilot[int]) -> None:
+        await ask(pilot, "one")
+        await ask(pilot, "/new")
+        await pilot.press("f7")
+        await settle(pilot)
+        await app.run_command(NEW)
+        await settle(pilot)
+        chat_of(app)
+        await pilot.press("f7", "delete", "f3")
+        await settle(pilot)
+        assert isinstance(app.screen, MemoryScreen)
+        await pilot.press("f2")
+        await settle(pilot)
+        chat_of(app)
+
+    drive(act)

@@ -231,6 +231,16 @@ def test_a_click_chooses_a_token() -> None:
     drive(engine_of(), act)
 
 
+def test_a_message_about_a_token_of_the_answer_before_shows_one_of_this() -> None:
+    async def act(app: EngramApp, pilot: Pilot[int]) -> None:
+        heat = app.screen.query_one(HeatText)
+        heat.post_message(HeatText.Chosen(heat, 10_000))
+        await settle(pilot)
+        assert "1 of " in str(app.screen.query_one(TokenCard).content)
+
+    drive(engine_of(), act)
+
+
 def test_rows_that_cannot_be_told_are_a_sentence() -> None:
     async def act(app: EngramApp, pilot: Pilot[int]) -> None:
         assert "the position is not in the sequence" in text_of(app)

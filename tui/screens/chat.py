@@ -263,6 +263,8 @@ class ChatScreen(AppScreen):
     def use_session(self, session: Session) -> None:
         """Show another session and go on with it."""
         self.talk.use_session(session)
+        self._set_editing(None)
+        self._next_code = 1
         self._adopt_model(self.link.state)
         self.transcript.select(None)
 

@@ -224,11 +224,13 @@ class MemoryScreen(AppScreen):
         self._tint()
 
     @on(HeatText.Chosen)
-    def _on_token(self, message: HeatText.Chosen) -> None:
+    def _on_token(self) -> None:
         if self._trace is not None and self._trace.tokens:
-            self.query_one(TokenCard).show(self._trace, message.token)
+            # The message's token may be one of the answer before.
+            token = self._heat.cursor
+            self.query_one(TokenCard).show(self._trace, token)
             self._explained = None
-            self.set_timer(_REST_S, lambda: self._explain_rested(message.token))
+            self.set_timer(_REST_S, lambda: self._explain_rested(token))
 
     def _explain_rested(self, token: int) -> None:
         if token == self._heat.cursor:
