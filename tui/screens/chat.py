@@ -8,6 +8,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
+from engram_local.chat.code_blocks import code_blocks
 from engram_local.chat.commands import is_command, parse
 from engram_local.chat.conversation import Message
 from engram_local.chat.session import Session
@@ -61,7 +62,8 @@ class ChatScreen(AppScreen):
         self._editing_id: str | None = None
         self._will_draw = False
         self._wants_sidebar = True
-        self._next_code = 1
+        self._copied_code = ("", 0)
+        """The answer and the number of the code block that was copied last."""
 
     @property
     def talk(self) -> Talk:
@@ -140,7 +142,6 @@ class ChatScreen(AppScreen):
 
     def start(self, answer: Message) -> None:
         """Let the engine write an answer that was begun."""
-        self._next_code = 1
         self.transcript.select(None)
         self.run_worker(self._write(answer), group="answers")
 
@@ -214,9 +215,15 @@ class ChatScreen(AppScreen):
             self.engram.copy(selected.text, "the message")
 
     def action_copy_code(self) -> None:
-        """Copy the first code block of the answer; the next time the next one."""
-        self.action_line(f"/code {self._next_code}")
-        self._next_code += 1
+        """Copy the answer's first code block; the next time the next, then anew."""
+        answer = self.talk.session.conversation.last_answer()
+        number = 1
+        if answer is not None:
+            answer_id, copied = self._copied_code
+            n_blocks = max(1, len(code_blocks(answer.text)))
+            number = copied % n_blocks + 1 if answer_id == answer.id else 1
+            self._copied_code = answer.id, number
+        self.action_line(f"/code {number}")
 
     def action_sidebar(self) -> None:
         """Show or hide the sidebar."""
@@ -263,7 +270,6 @@ class ChatScreen(AppScreen):
         """Show another session and go on with it."""
         self.talk.use_session(session)
         self._set_editing(None)
-        self._next_code = 1
         self._adopt_model(self.link.state)
         self.transcript.select(None)
 
