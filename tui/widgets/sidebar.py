@@ -65,5 +65,6 @@ class Sidebar(VerticalScroll, can_focus=False):
         self._drawn = state.status, state.finished
         self._speeds.append(speed)
         self.query_one(Digits).update(f"{speed:.1f}")
-        chart = "".join(cell(one / max(self._speeds)) for one in self._speeds)
+        most = max(self._speeds) or 1.0  # none may have come in a quarter of a second
+        chart = "".join(cell(one / most) for one in self._speeds)
         self.query_one("#speeds", Static).update(chart)
