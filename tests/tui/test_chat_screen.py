@@ -188,11 +188,18 @@ def test_messages_and_code_are_copied_exactly() -> None:
         await pilot.press("ctrl+k")
         await settle(pilot)
         assert app.clipboard == "z "
+        await pilot.press("ctrl+k")
+        await settle(pilot)
+        assert app.clipboard == "x = 1\n\n\ty"
+        await ask(pilot, "/regen")
+        await pilot.press("ctrl+k", "alt+left", "ctrl+k")
+        await settle(pilot)
+        assert app.clipboard == "x = 1\n\n\ty"
         await pilot.press("alt+up", "alt+up", "ctrl+y")
         await settle(pilot)
         assert app.clipboard == "Code?"
 
-    drive(act, FakeEngine(Answer(chunks=(CODE,))))
+    drive(act, FakeEngine(Answer(chunks=(CODE,)), Answer(chunks=(CODE,))))
 
 
 def test_enter_sends_and_other_keys_begin_a_line() -> None:
