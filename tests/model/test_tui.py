@@ -45,7 +45,7 @@ class App:
         command = [sys.executable, "-m", "engram_local", "tui", *FLAGS, *flags]
         terminal = Terminal(command, {**os.environ, **folders})
         try:
-            terminal.wait_for("ctx 0 %")  # of the model that is loaded
+            terminal.wait_for("· memory mmap")  # of the model that is loaded
         except BaseException:
             terminal.__exit__()
             raise
@@ -116,7 +116,7 @@ def test_it_is_driven_by_keys(app: App, answer: str) -> None:
         terminal.wait(app.has(3, "cut"))
         assert answer.startswith(app.kept()[2][0])
         ask(terminal, "/memory off")
-        terminal.wait_for("the memory is off")
+        terminal.wait_for("· memory off")
         for key, words in ((F3, "table in RAM"), (F4, "seed"), (F5, "MEMORY")):
             terminal.press(key)
             terminal.wait_for(words)
@@ -148,7 +148,7 @@ def test_an_engine_that_dies_is_started_again(
         assert text and answer.startswith(text)
         begin = len(terminal.text)
         terminal.press(F9)
-        terminal.wait(lambda: "ctx 0 %" in terminal.text[begin:])
+        terminal.wait(lambda: "· memory mmap" in terminal.text[begin:])
         terminal.press(CTRL_R)
         terminal.wait(app.has(3, "cut"))
         assert app.kept()[2][0] == answer
