@@ -154,7 +154,7 @@ class EngineLink:
             await port.close()
             self._set(failed(self.state, "lost", error))
             return False
-        self._port = port
+        self._port, self._pid = port, port.pid
         return True
 
     def _heard(self, line: str) -> None:
