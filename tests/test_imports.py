@@ -142,14 +142,53 @@ def test_memory_runs_without_llama_cpp() -> None:
         assert not any("llama" in name for name in imported(path)), place(path)
 
 
+APP = PACKAGE.parent / "tui"
+
+APP_KNOWS = {
+    # Plain values and words, files by their headers, and the engine by its protocol.
+    "errors",
+    "events",
+    "units",
+    "catalog",
+    "chat",
+    "formats",
+    "hardware",
+    "known_hardware",
+    "local_models",
+    "model_files",
+    "model_spec",
+    "probe",
+    "settings",
+    "sizing",
+    "telemetry",
+    "worker",
+}
+
+
 def test_the_app_draws_and_never_computes() -> None:
     """It knows the engine's process by its protocol, not the engine."""
-    computing = {"engine", "llama", "memory", "loading", "sequence", "kernels"}
-    names = {
-        name
-        for path in sorted((PACKAGE.parent / "tui").rglob("*.py"))
-        for name in imported(path)
-    }
+    names = {name for path in sorted(APP.rglob("*.py")) for name in imported(path)}
     own = {name.split(".")[1] for name in names if name.startswith("engram_local.")}
-    assert "worker" in own
-    assert own & computing == set()
+    assert own - {"__version__"} == APP_KNOWS
+
+
+def test_widgets_know_no_screens_and_values_know_no_widgets() -> None:
+    """Of what is in `tui/` itself, only some modules put screens and widgets together.
+
+    loading.py and perform.py name the app and the chat as types.
+    """
+    above = {"app.py", "loading.py", "modes.py", "perform.py"}
+    wrong = []
+    for path in sorted(APP.rglob("*.py")):
+        where = path.relative_to(APP).as_posix()
+        forbidden = {
+            "screens/": ("modes",),
+            "widgets/": ("modes", "app", "screens"),
+        }.get(where.removesuffix(path.name), ("modes", "app", "screens", "widgets"))
+        if where not in above:
+            wrong += [
+                f"{where} imports {name}"
+                for name in imported(path)
+                if name.startswith("tui.") and name.split(".")[1] in forbidden
+            ]
+    assert wrong == []

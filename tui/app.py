@@ -7,7 +7,6 @@ import gc
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,11 +22,11 @@ from engram_local.chat.commands import Command, commands_in
 from engram_local.chat.records import ChatSettings
 from engram_local.chat.session import Session
 from engram_local.chat.sessions import SessionStore, default_path
-from engram_local.errors import EngramError, SessionError, UsageError
+from engram_local.errors import SessionError, UsageError
 from engram_local.settings import resolve_tui
 from engram_local.units import escape_control
 from engram_local.worker.client import EngineClient, EnginePort
-from engram_local.worker.protocol import Open, UseMemory
+from engram_local.worker.protocol import Open
 from tui.engine_link import EngineLink, MakePort
 from tui.keys import bind, binding_of, check_keymap, shown_key
 from tui.modes import ALL_KEYS, ALL_MODES
@@ -97,7 +96,7 @@ class EngramApp(App[int]):
         if self._lost is not None:
             self._say_lost(self._lost)
         self.set_interval(_MEASURE_S, self.link.measure)
-        self.run_worker(self._begin(), group="engine")
+        self.run_worker(self.link.open(self._first_open()), group="engine")
 
     async def on_unmount(self) -> None:
         await self.link.close()
@@ -222,21 +221,15 @@ class EngramApp(App[int]):
         field = self.focused
         return field.selected_text if isinstance(field, Input | TextArea) else ""
 
-    async def _begin(self) -> None:
-        """Load the first model, and use its memory or not, as the session did."""
-        await self.link.open(self._first_open())
-        if self.link.state.memory_on and not self.first_session.settings.memory_on:
-            with suppress(EngramError):
-                async for _ in self.link.ask(UseMemory(on=False)):
-                    pass
-
     def _first_open(self) -> Open:
+        """Return the first model, its memory used or not, as the session did."""
         options = self.options
         return Open(
             model=None if options.model is None else str(options.model),
             memory=None if options.memory is None else str(options.memory),
             settings=options.settings,
             fit=options.fit,
+            memory_on=self.first_session.settings.memory_on,
         )
 
     def _find_session(self) -> Session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -20,9 +21,9 @@ from engram_local.worker.protocol import (
     Event,
     Generate,
     LookAtTable,
+    MemoryChanged,
     Open,
     Request,
-    UseMemory,
     WarmTable,
 )
 from tui.state import EngineState, Phase, after, failed
@@ -79,15 +80,9 @@ class EngineLink:
 
     async def restart(self) -> bool:
         """End the process, start another, and load the same model and memory again."""
-        memory_was_off = self.state.model is not None and not self.state.memory_on
         await self.close()
         self._set(EngineState(machine=self.state.machine))
-        if self._opening is None or not await self.open(self._opening):
-            return False
-        if memory_was_off and self.state.memory_on:
-            async for _ in self.ask(UseMemory(on=False)):
-                pass
-        return True
+        return self._opening is not None and await self.open(self._opening)
 
     async def ask(self, request: Request) -> AsyncIterator[Event]:
         """Do a request; yield what the engine says until it is done.
@@ -102,6 +97,8 @@ class EngineLink:
         self._begin(request)
         try:
             async for event in self._port.ask(request):
+                if isinstance(event, MemoryChanged):
+                    self._remember_memory(request, event)
                 self._set(after(self.state, event))
                 yield event
         except WorkerLostError as error:
@@ -154,6 +151,9 @@ class EngineLink:
             await port.close()
             self._set(failed(self.state, "lost", error))
             return False
+        except asyncio.CancelledError:  # by another restart
+            await port.close()
+            raise
         self._port, self._pid = port, port.pid
         return True
 
@@ -185,15 +185,17 @@ class EngineLink:
             idle: Phase = "none" if self.state.model is None else "ready"
             phase = self._under_way[-1] if self._under_way else idle
             self._set(replace(self.state, phase=phase, loading=None))
-        if isinstance(request, ChooseMemory) and self._opening is not None:
-            self._remember_memory(request)
 
-    def _remember_memory(self, request: ChooseMemory) -> None:
+    def _remember_memory(self, request: Request, event: MemoryChanged) -> None:
+        """Let a restart load the memory that is used now, or none."""
         opening = self._opening
-        model = self.state.model
-        if opening is not None and model is not None and model.memory is not None:
+        if opening is None:
+            return
+        if isinstance(request, ChooseMemory):
             settings = replace(opening.settings, memory_tier=request.tier)
-            self._opening = replace(opening, memory=request.memory, settings=settings)
+            opening = replace(opening, memory=request.memory, settings=settings)
+        is_off = event.memory is not None and not event.memory_on
+        self._opening = replace(opening, memory_on=not is_off)
 
     def _set(self, state: EngineState) -> None:
         if state != self.state:

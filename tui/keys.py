@@ -122,7 +122,7 @@ KEYS = (
         id="chat.code",
         keys="ctrl+k",
         label="Code",
-        does="copy the newest answer's first code block, then the next one",
+        does="copy the newest answer's first code block, then the next, then anew",
         priority=True,
     ),
     Key(

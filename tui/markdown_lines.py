@@ -31,8 +31,13 @@ _CACHED_BLOCKS = 128
 Line = tuple[Segment, ...]
 """Not Textual's Strip, whose caches take 3 KiB a line."""
 
-# What looks like HTML is text: an answer shows all that the model said.
-_PARSER = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
+# What looks like HTML is text, and so are definitions of links, which draw nothing: an
+# answer shows all that the model said.
+_PARSER = (
+    MarkdownIt("commonmark", {"html": False})
+    .enable(["strikethrough", "table"])
+    .disable("reference")
+)
 _CODE = "fence"
 _NUMBER = "number"
 

@@ -178,10 +178,11 @@ async def _(action: commands.ShowSessions, chat: ChatScreen) -> None:
 @perform.register(commands.Resume)
 async def _(action: commands.Resume, chat: ChatScreen) -> None:
     session = chat.engram.store.load(action.session_id)
+    memory_on = session.settings.memory_on
     chat.use_session(session)
     model = chat.link.state.model
     if model is not None and model.memory is not None and model.can_leave_out_memory:
-        await _switch_memory(chat, session.settings.memory_on)
+        await _switch_memory(chat, memory_on)
 
 
 @perform.register(commands.Rename)

@@ -41,7 +41,7 @@ LIMIT_S = 120.0
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-n", type=int, default=256, help="tokens of an answer")
+    parser.add_argument("-n", type=int, default=512, help="tokens of an answer")
     parser.add_argument("-r", type=int, default=9, help="turns")
     parser.add_argument("-t", type=int, default=max(1, default_threads() - 1))
     args = parser.parse_args()
@@ -77,9 +77,11 @@ def app_speed(flags: list[str]) -> tuple[float, list[float]]:
     with tempfile.TemporaryDirectory() as folder:
         terminal = Terminal([*COMMAND, "tui", *flags], {"XDG_DATA_HOME": folder})
         try:
-            terminal.read_while(lambda: "ready" not in terminal.text)
+            terminal.read_while(
+                lambda: "· memory mmap" not in terminal.text
+            )  # it is loaded
             terminal.write(PROMPT)
-            terminal.read_for(0.5)
+            terminal.read_for(3.0)  # nobody types faster, and the app has started
             asked_s = time.perf_counter()
             terminal.write("\r")
             path = Path(folder) / "engram-local" / "sessions.db"

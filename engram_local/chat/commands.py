@@ -321,6 +321,13 @@ def is_command(line: str) -> bool:
     return word.startswith("/") and "/" not in word[1:]
 
 
+def typed_path(text: str) -> Path:
+    """Return a path as one types it; raises UsageError for what is none."""
+    if "\0" in text:
+        raise UsageError(f"{text!r} is no name of a file")
+    return Path(os.path.expanduser(text))  # Path's own raises for ~nobody
+
+
 def commands_in(front_end: FrontEnd) -> tuple[Command, ...]:
     """Return the commands that work there, in the order of the help."""
     return tuple(one for one in COMMANDS if one.only_in in (None, front_end))
@@ -344,7 +351,7 @@ def _memory(argument: str) -> Action:
         return OpenScreen("memory")
     if argument in ("on", "off"):
         return UseMemory(argument == "on")
-    return ChooseMemory(_path(argument))
+    return ChooseMemory(typed_path(argument))
 
 
 def _tier(argument: str) -> Action:
@@ -378,12 +385,6 @@ def _value(name: str, text: str) -> Any:
     return parse_setting(name, text, name)
 
 
-def _path(argument: str) -> Path:
-    if "\0" in argument:
-        raise UsageError(f"{argument!r} is no name of a file")
-    return Path(os.path.expanduser(argument))  # Path's own raises for ~nobody
-
-
 def _number(argument: str, default: int) -> int:
     if not argument:
         return default
@@ -400,7 +401,7 @@ def _screen(name: str) -> Callable[[str], Action]:
 def _export(argument: str) -> Action:
     if argument in ("", "markdown", "json"):
         return Export(None, "json" if argument == "json" else "markdown")
-    path = _path(argument)
+    path = typed_path(argument)
     return Export(path, "json" if path.suffix == ".json" else "markdown")
 
 
@@ -537,7 +538,7 @@ COMMANDS = (
         names=("load",),
         argument="MODEL",
         help="load another model: a file, or one that F6 lists",
-        action=lambda argument: LoadModel(_path(argument)),
+        action=lambda argument: LoadModel(typed_path(argument)),
         only_in="app",
     ),
     *(

@@ -11,7 +11,7 @@ from engram_local.worker.protocol import MemoryChanged, MemoryInfo, ModelInfo
 
 
 def describe_model(opening: Opening) -> ModelInfo:
-    """Return what is known of an engine that was opened now, its memory in use."""
+    """Return what is known of an engine that was opened now."""
     engine = opening.engine
     spec = engine.spec
     return ModelInfo(

@@ -50,6 +50,9 @@ class Open:
     fit: bool = True
     """False: load it even if it does not seem to fit."""
 
+    memory_on: bool = True
+    """False: the memory is loaded, but left out, if it can be."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generate:

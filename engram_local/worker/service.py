@@ -102,6 +102,8 @@ class Service:
         )
         self._engine = opening.engine
         call.check()
+        if not request.memory_on and opening.engine.can_leave_out_memory:
+            opening.engine.use_memory(False)
         self._meter = Meter(opening.engine)
         call.say(Opened(model=describe_model(opening)))
 

@@ -38,7 +38,7 @@ N_BEGUN = 60
 """Characters of the story by which it is in full flow."""
 
 FLAGS = ("-t", "1", "--temp", "0", "-c", "1024", "-n", str(N_TOKENS))
-READY = "memory mmap"
+READY = "· memory mmap"
 """Stands in the status line once the model is loaded."""
 
 

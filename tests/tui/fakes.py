@@ -169,6 +169,8 @@ class FakeEngine:
     async def _events(self, request: Request) -> AsyncIterator[Event]:
         match request:
             case Open():
+                is_on = request.memory_on and self._model.memory is not None
+                self._model = replace(self._model, memory_on=is_on)
                 async for event in self._open():
                     yield event
             case Generate():

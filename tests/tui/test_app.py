@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from typing import Never
 
 import pytest
 
 from engram_local.errors import FileError, UsageError, WorkerLostError
-from engram_local.worker.protocol import LookAtTable, Open, UseMemory
+from engram_local.worker.protocol import (
+    ChooseMemory,
+    Event,
+    Hello,
+    LookAtTable,
+    Open,
+    Request,
+    UseMemory,
+)
 from tests.tui.fakes import MODEL, FakeEngine, fake_app, fake_engines
 from tui.app import EngramApp
 from tui.keys import KEYS, check_keymap, shown_key
@@ -106,8 +115,81 @@ def test_a_restart_leaves_the_memory_off() -> None:
             async for _ in app.link.ask(UseMemory(on=False)):
                 pass
             await app.link.restart()
-            assert engines.made[1].requests[-1] == UseMemory(on=False)
+            (opening,) = engines.made[1].requests
+            assert isinstance(opening, Open)
+            assert not opening.memory_on
             assert not app.link.state.memory_on
+
+    run(check())
+
+
+@pytest.mark.parametrize(
+    ("error", "remembered"),
+    [(None, "/models/other.gguf"), (FileError("no memory"), "auto")],
+)
+def test_a_restart_loads_the_memory_that_was_loaded(
+    error: FileError | None, remembered: str
+) -> None:
+    """Not one that could not be."""
+
+    class Refusing(FakeEngine):
+        async def _events(self, request: Request) -> AsyncIterator[Event]:
+            if isinstance(request, ChooseMemory) and error is not None:
+                raise error
+            async for event in super()._events(request):
+                yield event
+
+    async def check() -> None:
+        engines = fake_engines(Refusing())
+        app = fake_app(make_port=engines)
+        async with app.run_test() as pilot:
+            await pilot.pause()
+            with suppress(FileError):
+                request = ChooseMemory(memory="/models/other.gguf", tier="mmap")
+                async for _ in app.link.ask(request):
+                    pass
+            await app.link.restart()
+            (opening,) = engines.made[1].requests
+            assert isinstance(opening, Open)
+            assert opening.memory == remembered
+
+    run(check())
+
+
+def test_a_restart_without_a_memory_loads_none() -> None:
+    async def check() -> None:
+        engines = fake_engines()
+        app = fake_app(make_port=engines)
+        async with app.run_test() as pilot:
+            await pilot.pause()
+            async for _ in app.link.ask(ChooseMemory(memory=None, tier="auto")):
+                pass
+            await app.link.restart()
+            (opening,) = engines.made[1].requests
+            assert isinstance(opening, Open)
+            assert opening.memory is None
+
+    run(check())
+
+
+def test_a_restart_that_another_one_overtakes_leaves_no_process() -> None:
+    class Slow(FakeEngine):
+        async def start(self) -> Hello:
+            await asyncio.sleep(60)
+            raise AssertionError
+
+    async def check() -> None:
+        engines = fake_engines(FakeEngine(), Slow())
+        app = fake_app(make_port=engines)
+        async with app.run_test() as pilot:
+            await pilot.pause()
+            await pilot.press("f9")
+            await pilot.pause()
+            assert app.link.state.phase == "starting"
+            await pilot.press("f9")
+            await pilot.pause()
+            assert [engine.is_closed for engine in engines.made] == [True, True, False]
+            assert app.link.state.phase == "ready"
 
     run(check())
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from textual import events
 from textual.pilot import Pilot
-from textual.widgets import OptionList
+from textual.widgets import OptionList, Static
 
 from engram_local.chat.conversation import ChatMessage
 from engram_local.errors import FileError, FitError
-from engram_local.worker.protocol import Generate, Open, UseMemory
+from engram_local.worker.protocol import Generate, LookAtTable, Open, UseMemory
 from tests.model_folders import put
 from tests.tui.acting import until
 from tests.tui.driving import ask, chat_of, drive, settle, shown, toasts
@@ -188,11 +188,18 @@ def test_messages_and_code_are_copied_exactly() -> None:
         await pilot.press("ctrl+k")
         await settle(pilot)
         assert app.clipboard == "z "
+        await pilot.press("ctrl+k")
+        await settle(pilot)
+        assert app.clipboard == "x = 1\n\n\ty"
+        await ask(pilot, "/regen")
+        await pilot.press("ctrl+k", "alt+left", "ctrl+k")
+        await settle(pilot)
+        assert app.clipboard == "x = 1\n\n\ty"
         await pilot.press("alt+up", "alt+up", "ctrl+y")
         await settle(pilot)
         assert app.clipboard == "Code?"
 
-    drive(act, FakeEngine(Answer(chunks=(CODE,))))
+    drive(act, FakeEngine(Answer(chunks=(CODE,)), Answer(chunks=(CODE,))))
 
 
 def test_enter_sends_and_other_keys_begin_a_line() -> None:
@@ -579,3 +586,15 @@ def test_without_a_memory_commands_say_how_to_load_one(command: str) -> None:
 
     drive(act, engine)
     assert not any(isinstance(one, UseMemory) for one in engine.requests)
+
+
+def test_no_token_in_a_while_is_a_speed_too() -> None:
+    async def act(app: EngramApp, pilot: Pilot[int]) -> None:
+        async for _ in app.link.ask(LookAtTable(n_cells=1)):
+            pass
+        await settle(pilot)
+        assert str(app.screen.query_one("#speeds", Static).content) == "·"
+        assert "rows per second" in str(app.screen.query_one("#memory", Static).content)
+
+    slow = replace(STATUS, tokens_per_s=0.0)
+    drive(act, FakeEngine(replies={LookAtTable: (slow,)}))

@@ -14,7 +14,7 @@ from textual.selection import Selection
 from engram_local.chat.commands import COMMANDS
 from engram_local.chat.sessions import SessionStore
 from engram_local.errors import SessionError
-from engram_local.worker.protocol import Generate, UseMemory
+from engram_local.worker.protocol import Generate, Open
 from tests.tui.driving import ask, chat_of, drive, settle, shown, toasts
 from tests.tui.fakes import Answer, FakeEngine, fake_app, fake_engines
 from tui.app import EngramApp
@@ -115,7 +115,9 @@ def test_a_session_is_gone_on_with_as_it_was(file: Path) -> None:
     engine = FakeEngine()
     session_id = asyncio.run(off(app_with(file)))
     asyncio.run(again(app_with(file, engine, session=session_id)))
-    assert UseMemory(on=False) in engine.requests
+    (opening,) = engine.requests
+    assert isinstance(opening, Open)
+    assert not opening.memory_on
 
 
 def test_a_broken_file_is_no_reason_not_to_chat(file: Path) -> None:

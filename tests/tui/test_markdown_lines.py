@@ -59,6 +59,16 @@ def test_what_looks_like_html_is_shown() -> None:
     assert drawn("<div>\nhidden?\n</div>") == ["<div> hidden? </div>"]
 
 
+def test_where_links_lead_is_shown() -> None:
+    text = "See [the page][1].\n\n[1]: https://example.org/a\n"
+    lines = [
+        text_of(line)
+        for one in blocks_of(text).blocks
+        for line in painter().lines(one, 60)
+    ]
+    assert "[1]: https://example.org/a" in map(str.rstrip, lines)
+
+
 def test_control_characters_are_escaped() -> None:
     assert drawn("a \x1b]52;c;x\x07 b") == ["a \\x1b]52;c;x\\x07 b"]
     assert "\\x1b" in "".join(drawn("```\n\x1b[2J\n```"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -526,14 +527,16 @@ def test_a_memory_is_chosen_from_the_list_or_typed() -> None:
         await pilot.pause()
         await pilot.press("c")
         await pilot.pause()
-        app.screen.query_one(Input).focus()
-        await pilot.press(*"my.gguf", "enter")
+        typed = app.screen.query_one(Input)
+        typed.focus()
+        typed.value = "~/my.gguf"
+        await pilot.press("enter")
         await pilot.pause()
         await pilot.press("c", "end", "enter")
         await pilot.pause()
         assert asked(engine, ChooseMemory) == [
             ChooseMemory(memory="/models/other.gguf", tier="mmap"),
-            ChooseMemory(memory="my.gguf", tier="mmap"),
+            ChooseMemory(memory=os.path.expanduser("~/my.gguf"), tier="mmap"),
             ChooseMemory(memory=None, tier="mmap"),
         ]
         assert "has no memory" in str(app.screen.query_one("#nothing", Static).content)

@@ -147,6 +147,23 @@ def test_the_report_is_written_into_a_file() -> None:
     on_size(act)
 
 
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [("~nobody/size.md", "cannot be written"), ("a\0.md", "is no name of a file")],
+)
+def test_a_file_that_cannot_be_is_said(typed: str, sentence: str) -> None:
+    async def act(app: EngramApp, pilot: Pilot[int]) -> None:
+        await pilot.press("ctrl+o")
+        await pilot.pause()
+        field = app.screen.query_one(Input)
+        field.focus()
+        field.value = typed
+        await pilot.press("enter")
+        await until(pilot, lambda: sentence in notes(app))
+
+    on_size(act)
+
+
 def test_a_file_of_ones_own_is_typed() -> None:
     async def act(app: EngramApp, pilot: Pilot[int]) -> None:
         await pilot.press("ctrl+o")

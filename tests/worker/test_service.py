@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -328,3 +328,21 @@ def test_closing_frees_the_engine(served: Served) -> None:
     served.service.close()
     served.service.close()
     assert served.engines[0].closed
+
+
+@pytest.mark.parametrize("can_be", [True, False])
+def test_a_memory_is_left_out_from_the_begin_if_it_can_be(
+    can_be: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a question that waits would be answered before it is switched off."""
+    switched = []
+    engine = FakeEngine([0.0], can_leave_out_memory=can_be)
+    monkeypatch.setattr(engine, "use_memory", switched.append)
+    opening = SimpleNamespace(engine=engine, parts=(), notes=())
+    monkeypatch.setattr(
+        "engram_local.worker.service.open_engine", lambda *args, **flags: opening
+    )
+    Service().do(
+        replace(OPEN, memory_on=False), Call(lambda event: None, lambda: False)
+    )
+    assert switched == ([False] if can_be else [])

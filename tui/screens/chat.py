@@ -8,6 +8,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
+from engram_local.chat.code_blocks import code_blocks
 from engram_local.chat.commands import is_command, parse
 from engram_local.chat.conversation import Message
 from engram_local.chat.session import Session
@@ -25,8 +26,9 @@ from tui.widgets.prompt import OWN_KEYS, Prompt
 from tui.widgets.sidebar import Sidebar
 from tui.widgets.transcript import Transcript
 
-_FRAME_S = 1 / 30
-"""Between two drawings of an answer that comes."""
+_FRAME_S = 1 / 40
+"""Between two drawings of an answer that comes, at least. By an interval that pauses: a
+timer for once is never heard of if the loop is late by more than its time."""
 
 _NARROW = 100
 """Columns below which there is no room for the sidebar."""
@@ -58,11 +60,10 @@ class ChatScreen(AppScreen):
     def __init__(self) -> None:
         super().__init__()
         self._talk: Talk | None = None
-        self._state = EngineState()
         self._editing_id: str | None = None
-        self._will_draw = False
         self._wants_sidebar = True
-        self._next_code = 1
+        self._copied_code = ("", 0)
+        """The answer and the number of the code block that was copied last."""
 
     @property
     def talk(self) -> Talk:
@@ -101,6 +102,7 @@ class ChatScreen(AppScreen):
         }
 
     def on_mount(self) -> None:
+        self._frames = self.set_interval(_FRAME_S, self._draw, pause=True)
         self.link.changed.subscribe(self, self._engine_changed)
         self.prompt.focus()
         self._draw()
@@ -141,7 +143,6 @@ class ChatScreen(AppScreen):
 
     def start(self, answer: Message) -> None:
         """Let the engine write an answer that was begun."""
-        self._next_code = 1
         self.transcript.select(None)
         self.run_worker(self._write(answer), group="answers")
 
@@ -215,9 +216,15 @@ class ChatScreen(AppScreen):
             self.engram.copy(selected.text, "the message")
 
     def action_copy_code(self) -> None:
-        """Copy the first code block of the answer; the next time the next one."""
-        self.action_line(f"/code {self._next_code}")
-        self._next_code += 1
+        """Copy the answer's first code block; the next time the next, then anew."""
+        answer = self.talk.session.conversation.last_answer()
+        number = 1
+        if answer is not None:
+            answer_id, copied = self._copied_code
+            n_blocks = max(1, len(code_blocks(answer.text)))
+            number = copied % n_blocks + 1 if answer_id == answer.id else 1
+            self._copied_code = answer.id, number
+        self.action_line(f"/code {number}")
 
     def action_sidebar(self) -> None:
         """Show or hide the sidebar."""
@@ -264,7 +271,6 @@ class ChatScreen(AppScreen):
         """Show another session and go on with it."""
         self.talk.use_session(session)
         self._set_editing(None)
-        self._next_code = 1
         self._adopt_model(self.link.state)
         self.transcript.select(None)
 
@@ -275,35 +281,28 @@ class ChatScreen(AppScreen):
     # --- drawing ------------------------------------------------------------------
 
     def _engine_changed(self, state: EngineState) -> None:
-        before, self._state = self._state, state
-        if before.model and state.model and before.memory_on != state.memory_on:
-            self._adopt_memory(state.memory_on)
         self._adopt_model(state)
         self._answer_next()
         self._changed()
 
     def _adopt_model(self, state: EngineState) -> None:
-        """Note in the session which model and memory it goes on with."""
-        model = state.model
-        session = self.talk.session
-        if model is not None:
-            memory = None if model.memory is None else model.memory.path
-            if (session.model, session.memory) != (model.path, memory):
-                session.use_model(model.path, memory)
-
-    def _adopt_memory(self, on: bool) -> None:
-        """Note in the session that the memory was switched, here or elsewhere."""
-        session = self.talk.session
-        session.change_settings(replace(session.settings, memory_on=on))
+        """Note in the session which model it goes on with, and if with a memory."""
+        session, model = self.talk.session, state.model
+        if model is None:
+            return
+        memory = None if model.memory is None else model.memory.path
+        if (session.model, session.memory) != (model.path, memory):
+            session.use_model(model.path, memory)
+        if memory is not None and session.settings.memory_on != state.memory_on:
+            settings = replace(session.settings, memory_on=state.memory_on)
+            session.change_settings(settings)
 
     def _changed(self) -> None:
         """Draw soon: text comes faster than it can be read."""
-        if not self._will_draw:
-            self._will_draw = True
-            self.set_timer(_FRAME_S, self._draw)
+        self._frames.resume()
 
     def _draw(self) -> None:
-        self._will_draw = False
+        self._frames.pause()
         name = "Model" if self.link.state.model is None else self.link.state.model.name
         self.transcript.show(entries_of(self.talk, name))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path, PurePath
 from typing import TypeVar
 
@@ -362,7 +363,8 @@ class MemoryScreen(AppScreen):
         path = await self.app.push_screen_wait(_memories_of(model))
         tier = "auto" if model.memory is None else model.memory.tier
         if path is not None:
-            self._change(ChooseMemory(memory=path or None, tier=tier))
+            memory = os.path.expanduser(path) or None
+            self._change(ChooseMemory(memory=memory, tier=tier))
 
     @work
     async def action_tier(self) -> None:

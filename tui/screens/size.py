@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -17,6 +16,7 @@ from textual.widgets import Input, Select, Static
 from textual.worker import get_current_worker
 
 from engram_local import catalog
+from engram_local.chat.commands import typed_path
 from engram_local.errors import EngramError
 from engram_local.settings import CACHE_TYPES, TIERS
 from engram_local.sizing.report import Report
@@ -201,10 +201,11 @@ class SizeScreen(AppScreen):
         )
         name = await self.app.push_screen_wait(screen)
         if name:
-            self._write(report, Path(name).expanduser())
+            self._write(report, name)
 
-    def _write(self, report: Report, path: Path) -> None:
+    def _write(self, report: Report, name: str) -> None:
         try:
+            path = typed_path(name)
             write_report(report, path)
         except EngramError as error:
             self.tell_error(error)

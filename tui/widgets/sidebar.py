@@ -31,7 +31,7 @@ class Sidebar(VerticalScroll, can_focus=False):
     def compose(self) -> ComposeResult:
         yield Static("tokens per second", classes="title")
         yield Digits("-", id="speed")
-        yield Static("", id="speeds")
+        yield Static(" ", id="speeds")
         for name, title in (
             ("ram", "RAM"),
             ("vram", "VRAM"),
@@ -39,7 +39,7 @@ class Sidebar(VerticalScroll, can_focus=False):
             ("memory", "n-gram memory"),
         ):
             yield Static(title, classes="title")
-            yield Static("", id=name, markup=False)
+            yield Static(" ", id=name, markup=False)
 
     def on_mount(self) -> None:
         self._link.changed.subscribe(self, self._draw)
@@ -55,8 +55,9 @@ class Sidebar(VerticalScroll, can_focus=False):
         ):
             text = "\n".join(lines)
             if text != self._texts.get(name):
+                is_taller = text.count("\n") != self._texts.get(name, "").count("\n")
                 self._texts[name] = text
-                self.query_one(f"#{name}", Static).update(text)
+                self.query_one(f"#{name}", Static).update(text, layout=is_taller)
 
     def _draw_speed(self, state: EngineState) -> None:
         speed = words.speed(state)
@@ -65,5 +66,6 @@ class Sidebar(VerticalScroll, can_focus=False):
         self._drawn = state.status, state.finished
         self._speeds.append(speed)
         self.query_one(Digits).update(f"{speed:.1f}")
-        chart = "".join(cell(one / max(self._speeds)) for one in self._speeds)
-        self.query_one("#speeds", Static).update(chart)
+        most = max(self._speeds) or 1.0  # none may have come in a quarter of a second
+        chart = "".join(cell(one / most) for one in self._speeds)
+        self.query_one("#speeds", Static).update(chart, layout=False)

@@ -22,7 +22,7 @@ class StatusLine(Static):
         self._draw(self._link.state)
 
     def _draw(self, state: EngineState) -> None:
-        self.update(Content(status_text(state)))
+        self.update(Content(status_text(state)), layout=False)
 
 
 def status_text(state: EngineState) -> str:
