@@ -108,6 +108,8 @@ class Terminal:
             assert time.monotonic() < end, f"it does not end:\n{self.shown()}"
             time.sleep(0.01)
         self._stop_reading()
+        while self._is_open and self._take(0):
+            pass
         assert self._code is not None
         return self._code
 
@@ -151,16 +153,19 @@ class Terminal:
         self.close()
 
     def _stop_reading(self) -> None:
-        """Wait until all is read that was written."""
         self._reads = False
         self._reader.join()
 
     def _read(self) -> None:
-        while (
-            is_more := select.select([self._master], [], [], 0.05)[0]
-        ) or self._reads:
-            if is_more:
-                self.output += os.read(self._master, 65536)
+        while self._reads:
+            self._take(0.05)
+
+    def _take(self, seconds: float) -> bool:
+        """Wait for what is written; tell whether something was."""
+        is_more = bool(select.select([self._master], [], [], seconds)[0])
+        if is_more:
+            self.output += os.read(self._master, 65536)
+        return is_more
 
 
 def lead(name: str, *command: str) -> None:

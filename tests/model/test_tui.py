@@ -405,7 +405,7 @@ SCREENS = {
     "f5": "[F5 Size]",
     "f6": "smollm2-135m-wordnet",
     "f7": "Ctrl-R: rename",
-    "f8": "llama_model_loader",
+    "f8": "llama.cpp:",
     "f2": "tokens per second",
 }
 """By key, what stands on it and nowhere else."""
