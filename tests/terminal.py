@@ -1,4 +1,8 @@
-"""A program in a pseudo-terminal: keys are pressed, and what it writes is read."""
+"""A terminal for programs that draw on one: type into it, read what they wrote.
+
+Run as a program it is what a shell is to the program in it: it holds the terminal, so
+that what the program has left of it can be looked at.
+"""
 
 from __future__ import annotations
 
@@ -7,128 +11,174 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
+import subprocess
+import sys
 import termios
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Any, Self
 
-import psutil
+PATIENCE_S = 60.0
+"""Longer means that what is waited for will not come."""
 
-LIMIT_S = 60.0
-"""Longer than anything takes; whoever waits so long will wait forever."""
+KEYS = {
+    "enter": "\r",
+    "escape": "\x1b",
+    "alt+left": "\x1b[1;3D",
+    "f1": "\x1bOP",
+    "f2": "\x1bOQ",
+    "f3": "\x1bOR",
+    "f4": "\x1bOS",
+    **{f"f{n}": f"\x1b[{code}~" for n, code in enumerate((15, 17, 18, 19, 20), 5)},
+    **{f"ctrl+{letter}": chr(ord(letter) - 96) for letter in "bcopqrt"},
+}
+"""What a terminal sends for them."""
 
-_STEP_S = 0.05
-_ESCAPES = re.compile(r"\x1b(\[[0-9;?<>=]*[ -/]*[@-~]|[()][A-Z0-9]|[=>])")
+_MOVES = re.compile(rb"\x1b\[[\d;]*H")
+_ESCAPES = re.compile(
+    rb"\x1b(\[[0-?]*[ -/]*[@-~]|[P\]_^].*?(\x1b\\|\x07)|.)", re.DOTALL
+)
 
 
 class Terminal:
-    """Starts a program; kills it and all that it started at the end of a `with`."""
+    """A program in a terminal. One owner; a thread reads what the program writes."""
 
     def __init__(
         self,
-        command: list[str],
-        environment: Mapping[str, str],
-        *,
+        *command: str,
+        environ: Mapping[str, str],
         columns: int = 120,
         lines: int = 40,
     ) -> None:
-        self.written = ""
-        """All that it wrote, with its escape sequences."""
+        """Start the command as a shell would. environ: is added to ours."""
+        self.output = b""
+        """All that was written."""
 
-        self._file: int | None
-        self._pid, self._file = pty.fork()
-        if self._pid == 0:
-            os.execvpe(command[0], command, {**environment, "TERM": "xterm-256color"})
-        self.resize(columns, lines)
-        self.process = psutil.Process(self._pid)
+        self._sent_at = 0
         self._code: int | None = None
-        self._seen: set[psutil.Process] = set()
-
-    def __enter__(self) -> Terminal:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        for process in (*self.children(), self.process):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        self.hang_up()
-        if self._code is None:
-            os.waitpid(self._pid, 0)
-
-    @property
-    def text(self) -> str:
-        """All that it wrote, as far as that is text."""
-        return _ESCAPES.sub("", self.written)
-
-    def children(self) -> list[psutil.Process]:
-        """Return the processes that it started and that still run."""
-        with suppress(psutil.NoSuchProcess):
-            self._seen.update(self.process.children(recursive=True))
-        return [one for one in self._seen if _runs(one)]
+        self._is_open = self._reads = True
+        self._master, slave = pty.openpty()
+        self.resize(columns, lines)
+        self.modes_before = self.modes()
+        self._leader = subprocess.Popen(
+            [sys.executable, __file__, os.ttyname(slave), *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env={**os.environ, "TERM": "xterm-256color", **environ},
+            start_new_session=True,
+        )
+        os.close(slave)
+        assert self._leader.stdout is not None
+        self.pid = int(self._leader.stdout.readline())
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def press(self, *keys: str) -> None:
-        """Send keys, as a terminal does: "a", "\\r", "\\x1b[13~"."""
-        assert self._file is not None
+        """Press keys by their names; what is no name is typed."""
+        self._sent_at = len(self.output)
         for key in keys:
-            os.write(self._file, key.encode())
-            self.read(_STEP_S)
+            os.write(self._master, KEYS.get(key, key).encode())
 
-    def resize(self, columns: int, lines: int) -> None:
-        """Give the terminal another size; the program hears of it."""
-        assert self._file is not None
-        size = struct.pack("HHHH", lines, columns, 0, 0)
-        fcntl.ioctl(self._file, termios.TIOCSWINSZ, size)
+    def shown(self) -> str:
+        """Return what was drawn since the last key, without colours, moves as lines."""
+        text = _MOVES.sub(b"\n", self.output[self._sent_at :])
+        return _ESCAPES.sub(b"", text).decode("utf-8", "replace")
 
-    def read(self, seconds: float = _STEP_S) -> None:
-        """Take what comes in some time."""
-        end_s = time.monotonic() + seconds
-        while (left_s := end_s - time.monotonic()) > 0:
-            if self._file is None:
-                time.sleep(left_s)
-                return
-            if not select.select([self._file], [], [], left_s)[0]:
-                return
-            try:
-                data = os.read(self._file, 65536)
-            except OSError:  # it has ended
-                time.sleep(left_s)
-                return
-            self.written += data.decode("utf-8", "replace")
+    def wait_for(self, text: str) -> None:
+        """Wait until a text was drawn since the last key."""
+        self.wait_until(lambda: text in self.shown(), f"{text!r} is drawn")
 
-    def wait(self, is_done: Callable[[], object]) -> None:
-        """Read until something is done."""
-        end_s = time.monotonic() + LIMIT_S
-        while not is_done():
-            assert time.monotonic() < end_s, f"waited too long: {self.text[-2000:]}"
-            self.read()
-
-    def wait_for(self, words: str) -> None:
-        """Read until something is written that was not before."""
-        begin = len(self.text)
-        self.wait(lambda: words in self.text[begin:])
-
-    def hang_up(self) -> None:
-        """Be closed by the user. Calling it twice is fine."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+    def wait_until(self, is_so: Callable[[], Any], what: str) -> None:
+        """Wait for something while the program runs."""
+        end = time.monotonic() + PATIENCE_S
+        while not is_so():
+            assert not self.has_ended(), f"ended before {what}:\n{self.shown()}"
+            assert time.monotonic() < end, f"not so that {what}:\n{self.shown()}"
+            time.sleep(0.01)
 
     def exit_code(self) -> int:
-        """Wait for its end; 128 and the signal if one killed it."""
-        self.wait(self._has_ended)
+        """Wait for the end of the program; a signal is a negative number."""
+        end = time.monotonic() + PATIENCE_S
+        while not self.has_ended():
+            assert time.monotonic() < end, f"it does not end:\n{self.shown()}"
+            time.sleep(0.01)
+        self._stop_reading()
+        while self._is_open and self._take(0):
+            pass
         assert self._code is not None
         return self._code
 
-    def _has_ended(self) -> bool:
-        pid, status = os.waitpid(self._pid, os.WNOHANG)
-        if pid:
-            code = os.waitstatus_to_exitcode(status)
-            self._code = code if code >= 0 else 128 - code
-        return bool(pid)
+    def has_ended(self) -> bool:
+        """Return whether the program has ended."""
+        said = self._leader.stdout
+        assert said is not None
+        if self._code is None and select.select([said], [], [], 0)[0]:
+            self._code = int(said.readline())
+        return self._code is not None
+
+    def modes(self) -> list[Any]:
+        """Return the terminal's modes, as termios has them."""
+        return termios.tcgetattr(self._master)
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Change the size; the system tells the program."""
+        self._sent_at = len(self.output)
+        size = struct.pack("HHHH", lines, columns, 0, 0)
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
+
+    def hang_up(self) -> None:
+        """Close the terminal's window."""
+        self._stop_reading()
+        if self._is_open:
+            self._is_open = False
+            os.close(self._master)
+
+    def close(self) -> None:
+        """End all that still runs."""
+        self.hang_up()
+        with suppress(ProcessLookupError):
+            if not self.has_ended():
+                os.kill(self.pid, signal.SIGKILL)
+        self._leader.communicate(timeout=PATIENCE_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _stop_reading(self) -> None:
+        self._reads = False
+        self._reader.join()
+
+    def _read(self) -> None:
+        while self._reads:
+            self._take(0.05)
+
+    def _take(self, seconds: float) -> bool:
+        """Wait for what is written; tell whether something was."""
+        is_more = bool(select.select([self._master], [], [], seconds)[0])
+        if is_more:
+            self.output += os.read(self._master, 65536)
+        return is_more
 
 
-def _runs(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    return False
+def lead(name: str, *command: str) -> None:
+    """Begin a session on a terminal, run a command, and say its pid and its end."""
+    signal.signal(signal.SIGHUP, lambda *_: None)  # the command still gets it
+    terminal = os.open(name, os.O_RDWR)  # a session's leader gets the first one so
+    process = subprocess.Popen(
+        command, stdin=terminal, stdout=terminal, stderr=terminal
+    )
+    print(process.pid, flush=True)
+    print(process.wait(), flush=True)
+    sys.stdin.read()  # the terminal stays as it is
+
+
+if __name__ == "__main__":
+    lead(*sys.argv[1:])

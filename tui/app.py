@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any
 
 from textual.app import App, SystemCommand
+from textual.driver import Driver
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, TextArea
 
@@ -78,7 +79,7 @@ class EngramApp(App[int]):
         Raises UsageError for a theme, a key or an action that does not exist, and
         SessionError for a session.
         """
-        super().__init__()
+        super().__init__(driver_class=_driver())
         self.animation_level = "none"  # a frame more is a frame later
         self.options = options
         self.link = EngineLink(self, make_port)
@@ -283,6 +284,14 @@ async def _run(app: EngramApp) -> int:
     loop.call_later(_STARTED_S, gc.freeze)
     code = await app.run_async()
     return app.return_code or 0 if code is None else code
+
+
+def _driver() -> type[Driver] | None:
+    if sys.platform == "win32":
+        return None
+    from tui.driver import TerminalDriver
+
+    return TerminalDriver
 
 
 def _engine(on_log: Callable[[str], None]) -> EnginePort:

@@ -154,7 +154,7 @@ class EngineLink:
         except asyncio.CancelledError:  # by another restart
             await port.close()
             raise
-        self._port = port
+        self._port, self._pid = port, port.pid
         return True
 
     def _heard(self, line: str) -> None:

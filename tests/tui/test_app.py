@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from dataclasses import replace
+from typing import Never
 
 import pytest
 
-from engram_local.errors import FileError, UsageError
+from engram_local.errors import FileError, UsageError, WorkerLostError
 from engram_local.worker.protocol import (
     ChooseMemory,
     Event,
     Hello,
+    LookAtTable,
     Open,
     Request,
     UseMemory,
@@ -83,6 +85,23 @@ def test_a_restart_opens_the_same_model_in_a_new_process() -> None:
             assert first.is_closed
             assert second.requests == first.requests
             assert app.link.state.phase == "ready"
+
+    run(check())
+
+
+def test_an_engine_that_ends_before_the_first_look_at_it_is_missed() -> None:
+    def ended(request: LookAtTable) -> Never:
+        raise WorkerLostError("the engine's process was killed by SIGABRT")
+
+    async def check() -> None:
+        engine = FakeEngine(replies={LookAtTable: ended})
+        engine.pid = 1
+        app = fake_app(engine)
+        async with app.run_test() as pilot:
+            await pilot.pause()
+            engine.pid = None
+            await app.link.measure()
+            assert app.link.state.phase == "lost"
 
     run(check())
 
