@@ -37,7 +37,6 @@ from engram_local.errors import (
     SessionError,
     UsageError,
 )
-from engram_local.model_files import shown_name
 from engram_local.settings import Settings
 from engram_local.units import escape_control, format_count
 
@@ -96,10 +95,6 @@ def _memory_path(engine: Engine) -> str | None:
     if memory is None or memory.kind == "native":
         return None
     return str(memory.module.path)
-
-
-def _model_name(engine: Engine) -> str:
-    return shown_name(engine.path, engine.spec.name)
 
 
 def _say(text: str) -> None:
@@ -198,7 +193,7 @@ class LineChat:
                 conversation.finish(message.id, "cut")
         status = status_after(finished.finish_reason)
         stats = AnswerStats.from_finished(
-            finished, model=_model_name(engine), memory=self._memory_name()
+            finished, model=report.model_name(engine), memory=self._memory_name()
         )
         conversation.finish(message.id, status, stats)
         print()

@@ -14,11 +14,16 @@ if TYPE_CHECKING:
     from engram_local.events import Finished, MemoryStats, Timing
 
 
-def title(engine: Engine) -> str:
-    """Return one line: which model, which memory."""
+def model_name(engine: Engine) -> str:
+    """Return what the loaded model is called."""
     from engram_local.model_files import shown_name  # numba: 0.4 s
 
-    name = escape_control(shown_name(engine.path, engine.spec.name))
+    return shown_name(engine.path, engine.spec.name)
+
+
+def title(engine: Engine) -> str:
+    """Return one line: which model, which memory."""
+    name = escape_control(model_name(engine))
     memory = engine.memory
     if memory is None:
         return f"{name} · no memory"
