@@ -53,8 +53,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _require_terminal() -> None:
-    """Textual would draw into a file, and wait for keys from a pipe."""
-    for stream, name in ((sys.stdin, "stdin"), (sys.stdout, "stdout")):
+    """Textual would draw into a file, and wait for keys from a pipe.
+
+    It draws on stderr, and asks stdout for the size.
+    """
+    streams = {"stdin": sys.stdin, "stdout": sys.stdout, "stderr": sys.stderr}
+    for name, stream in streams.items():
         if not stream or not stream.isatty():
             raise UsageError(
                 f"the chat app needs a terminal, and {name} is none",

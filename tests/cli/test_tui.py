@@ -30,15 +30,18 @@ def app(monkeypatch: pytest.MonkeyPatch) -> list[TuiOptions]:
         return 7
 
     monkeypatch.setattr(tui.app, "run_app", run_app)
-    on_terminal(monkeypatch, "stdin", "stdout")
+    on_terminal(monkeypatch, *STREAMS)
     return started
+
+
+STREAMS = ("stdin", "stdout", "stderr")
 
 
 def on_terminal(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """Let these streams be a terminal, and the others not."""
     streams = {
         name: SimpleNamespace(isatty=lambda name=name: name in names)
-        for name in ("stdin", "stdout")
+        for name in STREAMS
     }
     monkeypatch.setattr(command, "sys", SimpleNamespace(**streams))
 
@@ -120,15 +123,14 @@ def test_there_may_be_no_session(
     assert app == []
 
 
-@pytest.mark.parametrize(("name", "other"), [("stdin", "stdout"), ("stdout", "stdin")])
+@pytest.mark.parametrize("name", STREAMS)
 def test_it_needs_a_terminal(
     app: list[TuiOptions],
     name: str,
-    other: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    on_terminal(monkeypatch, other)
+    on_terminal(monkeypatch, *(one for one in STREAMS if one != name))
     assert main(["tui"]) == 2
     assert f"needs a terminal, and {name} is none" in capsys.readouterr().err
     assert app == []

@@ -299,16 +299,11 @@ def test_an_app_that_is_killed_is_gone_on_with(
     whole = last_answer()
     assert whole.id == cut.id
     assert whole.text.startswith(cut.text)
-    n_more = len(whole.text) - len(cut.text)
-    assert n_more > 48
-    if are_tokens_of(engine, cut.text, story):
-        assert story.startswith(whole.text)
-
-
-def are_tokens_of(engine: Engine, part: str, whole: str) -> bool:
-    """Return whether the tokens of a text are the first ones of another one's."""
-    tokens = engine.tokenize(part)
-    return engine.tokenize(whole)[: len(tokens)] == tokens
+    # Not always the story as it would have been: a text that is read at once has other
+    # roundings than one that is written word by word, and two words may be as likely.
+    rest = answer(engine, STORY, cut.text)
+    assert len(whole.text) > len(cut.text) + N_BEGUN
+    assert (cut.text + rest).startswith(whole.text)
 
 
 def close_window(terminal: Terminal) -> None:
